@@ -1,0 +1,1 @@
+"""The heart: configuration, connections and calls, the same in the daemon and in direct mode."""

@@ -1,0 +1,31 @@
+"""What passes between client and daemon: names and numbers alone, so that the hot path can afford to import it."""
+
+# Grows when an older client or daemon would misread what the other sends.
+WIRE_VERSION = 1
+
+# Who waits for this: a caller whose daemon is stopped or hung; the call then goes direct (nothing was sent).
+CONTINUE_TIMEOUT = 2.0
+
+# argv may carry a file's content.
+MAX_BODY = 64 << 20
+
+SOCKET_NAME = "daemon.sock"
+CALL_PATH = "/tools/call/"
+
+VERSION_HEADER = "Tasak-Version"
+APP_HEADER = "Tasak-App"
+EXIT_HEADER = "Tasak-Exit"
+SESSION_HEADER = "Tasak-Session"
+NOTICE_HEADER = "Tasak-Notice"
+
+PLAIN = "text/plain"
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+# Our own first words, used today or kept for later: as an app's name only `tasak -- NAME` reaches them.
+RESERVED = frozenset({
+    "auth", "batch", "call", "completion", "config", "connections", "daemon", "dashboard", "doctor", "help", "list",
+    "lock", "mcp", "metrics", "outcome", "ping", "plugins", "prompts", "read", "resources", "search", "skill", "trust",
+    "version",
+})  # fmt: skip
