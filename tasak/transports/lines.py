@@ -1,0 +1,123 @@
+"""JSON-RPC messages over two byte streams, one a line: what a process on stdio, or one behind a pipe, speaks."""
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from tasak.inert import one_line
+
+if TYPE_CHECKING:
+    from mcp.shared.message import SessionMessage
+
+# The largest message we promise to carry is 64 MiB of text, which JSON may escape to twice that.
+MAX_LINE = 128 << 20
+
+# The first strange lines of a server tell what it prints; the rest would fill the log.
+SHOWN_STRANGE_LINES = 3
+
+log = logging.getLogger(__name__)
+
+
+class LineReader:
+    """The `read` half. Strange lines are counted, shown and passed over."""
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self.strange_lines = 0
+        self.problem: str | None = None
+        """Why reading stopped, where it was not the end of the stream."""
+        self._stream = stream
+
+    async def receive(self) -> "SessionMessage | Exception":
+        # Lazy: the process starts while a thread imports mcp; by now it is here.
+        from mcp.shared.message import SessionMessage
+        from mcp_types import jsonrpc_message_adapter
+
+        while line := await self._line():
+            try:
+                return SessionMessage(jsonrpc_message_adapter.validate_python(parse(line)))
+            except (ValueError, RecursionError):
+                self._note(line)
+        raise anyio.EndOfStream
+
+    async def _line(self) -> bytes:
+        try:
+            return await self._stream.readline()
+        except ValueError:
+            self.problem = f"sent a line of more than {MAX_LINE >> 20} MiB"
+            return b""
+
+    def _note(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        self.strange_lines += 1
+        if self.strange_lines <= SHOWN_STRANGE_LINES:
+            log.warning("not JSON-RPC on stdout: %s", one_line(line[:400].decode(errors="replace"), 200))
+
+    async def aclose(self) -> None:
+        """Nothing: the stream ends with its process."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> "SessionMessage | Exception":
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class LineWriter:
+    """The `write` half. A line goes to the pipe whole, in the task that sends it."""
+
+    def __init__(self, stream: asyncio.StreamWriter) -> None:
+        self._stream = stream
+
+    async def send(self, item: "SessionMessage") -> None:
+        """Write one message.
+
+        Raises:
+            anyio.ClosedResourceError: the pipe was closed before; nothing was written.
+            anyio.BrokenResourceError: it broke; some of it may have been.
+        """
+        if self._stream.is_closing():
+            raise anyio.ClosedResourceError
+        line = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+        self._stream.write(line.encode() + b"\n")
+        try:
+            await self._stream.drain()
+        except OSError:
+            raise anyio.BrokenResourceError from None
+
+    def close(self) -> None:
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def parse(line: bytes) -> Any:
+    """JSON as RFC 8259 has it; bytes that are not UTF-8 become U+FFFD rather than the end of the session.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    return json.loads(line.decode("utf-8", "replace"), parse_constant=refuse)
+
+
+def refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,160 @@
+"""Finds transports by entry point and calls their hooks: built-ins and third parties through one door."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from tasak.errors import BadConfig, BrokenTransport
+from tasak.plugin import AppConfig, Host, Session
+from tasak.transports import hookspecs
+
+GROUP = "tasak.transports"
+VERBS = ("transport_schema", "connect", "ping", "close")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInfo:
+    """One line of `tasak plugins`."""
+
+    name: str
+    version: str | None
+    file: str | None
+    state: Literal["ok", "broken"]
+    reason: str | None
+
+
+class Transport:
+    """One plugin's verbs, each awaitable whether the plugin wrote a plain function or `async def`."""
+
+    def __init__(self, name: str, hooks: Mapping[str, Callable[..., Any]]) -> None:
+        self.name = name
+        self._hooks = hooks
+
+    def schema(self) -> Mapping[str, Any]:
+        """JSON Schema of the transport's options.
+
+        Raises:
+            BrokenTransport: the plugin answered with something else, or raised.
+        """
+        try:
+            schema = self._hooks["transport_schema"]()
+        except Exception as problem:  # noqa: BLE001 - plugin code
+            raise broken(self.name, f"its transport_schema raised {problem!r}") from problem
+        if not isinstance(schema, dict):
+            raise broken(self.name, f"its transport_schema answered {type(schema).__name__} instead of a dict")
+        return schema
+
+    async def connect(self, app: AppConfig, host: Host) -> Session:
+        session: Session = await settled(self._hooks["connect"](app=app, host=host))
+        return session
+
+    async def ping(self, session: Session) -> None:
+        await settled(self._hooks["ping"](session=session))
+
+    async def close(self, session: Session) -> None:
+        await settled(self._hooks["close"](session=session))
+
+
+class Registry:
+    """The transports that are installed. Names come from metadata; a plugin's code loads with its first app."""
+
+    def __init__(self, found: Iterable[EntryPoint] | None = None) -> None:
+        self._found: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=GROUP) if found is None else found:
+            self._found.setdefault(point.name, []).append(point)
+        self._loaded: dict[str, Transport] = {}
+        self._plugins = pluggy.PluginManager("tasak")
+        self._plugins.add_hookspecs(hookspecs)
+
+    def names(self) -> list[str]:
+        return sorted(self._found)
+
+    def transport(self, name: str) -> Transport:
+        """The transport of that name, loaded if it was not.
+
+        Raises:
+            BadConfig: no plugin has that name.
+            BrokenTransport: two have it, or the plugin does not load.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._load(self._entry_point(name))
+        return self._loaded[name]
+
+    def listing(self) -> list[PluginInfo]:
+        """Every plugin, loaded to see whether it can be."""
+        return [self._info(point) for name in self.names() for point in self._found[name]]
+
+    def _entry_point(self, name: str) -> EntryPoint:
+        points = self._found.get(name, [])
+        if not points:
+            close = get_close_matches(name, self._found, n=1)
+            raise BadConfig(
+                f"there is no transport {name!r}",
+                fix=f"did you mean {close[0]!r}?" if close else f"installed are: {', '.join(self.names())}",
+            )
+        if len(points) > 1:
+            owners = " and ".join(owner(point) for point in points)
+            raise broken(name, f"two packages bring a transport of that name, {owners}")
+        return points[0]
+
+    def _load(self, point: EntryPoint) -> Transport:
+        try:
+            module = point.load()
+            self._register(module, point.name)
+        except (Exception, SystemExit) as problem:  # noqa: BLE001 - plugin code
+            raise broken(point.name, f"{type(problem).__name__}: {problem}") from problem
+        others = [plugin for plugin in self._plugins.get_plugins() if plugin is not module]
+        # pluggy does not await, and the first coroutine would win whatever it answers: one plugin per caller.
+        return Transport(point.name, {verb: self._plugins.subset_hook_caller(verb, others) for verb in VERBS})
+
+    def _register(self, module: ModuleType, name: str) -> None:
+        self._plugins.register(module, name=name)
+        try:
+            self._plugins.check_pending()
+            having = {caller.name for caller in self._plugins.get_hookcallers(module) or ()}
+            if missing := [verb for verb in VERBS if verb not in having]:
+                raise LookupError(f"it has no hook {', '.join(missing)}")
+        except Exception:
+            self._plugins.unregister(module)
+            raise
+
+    def _info(self, point: EntryPoint) -> PluginInfo:
+        reason = None
+        try:
+            self.transport(point.name)
+        except BrokenTransport as problem:
+            reason = problem.message
+        return PluginInfo(
+            name=point.name,
+            version=point.dist.version if point.dist else None,
+            file=file_of(point),
+            state="broken" if reason else "ok",
+            reason=reason,
+        )
+
+
+async def settled(answer: Any) -> Any:
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def broken(name: str, reason: str) -> BrokenTransport:
+    return BrokenTransport(f"the transport {name!r} cannot be used: {reason}", fix="see `tasak plugins`")
+
+
+def owner(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+def file_of(point: EntryPoint) -> str | None:
+    try:
+        spec = find_spec(point.module)
+    except (Exception, SystemExit):  # noqa: BLE001 - finding a submodule imports its package: plugin code
+        return None
+    return spec.origin if spec else None
