@@ -27,25 +27,46 @@ FIRST_ID = 1000
 log = logging.getLogger(__name__)
 
 
-class WatchedDispatcher(JSONRPCDispatcher):
-    """The SDK's dispatcher, which tells when it has seen the end of the stream."""
+class WatchedReader:
+    """A read stream that says at once when it has ended."""
 
-    def __init__(self, read: ReadStream[SessionMessage | Exception], write: WriteStream[SessionMessage]) -> None:
-        super().__init__(read, write)
-        self.ended = asyncio.Event()
+    def __init__(self, stream: ReadStream[SessionMessage | Exception], ended: asyncio.Event) -> None:
+        self._stream = stream
+        self._ended = ended
 
-    async def run(self, *args: Any, **options: Any) -> None:
+    async def receive(self) -> SessionMessage | Exception:
+        return await self._stream.receive()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
         try:
-            await super().run(*args, **options)
-        finally:
-            self.ended.set()
+            return await self._stream.__anext__()
+        except (StopAsyncIteration, anyio.ClosedResourceError):
+            self._ended.set()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._ended.set()
+        return await self._stream.__aexit__(kind, error, trace)
 
 
 class WatchedWriter:
-    """A write stream that knows which requests a byte of may have gone out."""
+    """A write stream that knows of which requests a byte may have gone out."""
 
-    def __init__(self, stream: WriteStream[SessionMessage]) -> None:
+    def __init__(self, stream: WriteStream[SessionMessage], ended: asyncio.Event) -> None:
         self._stream = stream
+        self._ended = ended
         self._under_way: set[RequestId] = set()
 
     def has_written(self, request: RequestId) -> bool:
@@ -60,8 +81,10 @@ class WatchedWriter:
             self._under_way.add(request)
         try:
             await self._stream.send(item)
-        except anyio.ClosedResourceError:
-            if request is not None:
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError) as problem:
+            self._ended.set()
+            # Closed means: before this message. Broken may mean: in the middle of it.
+            if request is not None and isinstance(problem, anyio.ClosedResourceError):
                 self._under_way.discard(request)
             raise
 
@@ -89,13 +112,13 @@ class StreamSession:
         *,
         on_tools_changed: Callable[[], None],
     ) -> None:
-        self._writer = WatchedWriter(write)
-        self._dispatcher = WatchedDispatcher(read, self._writer)
+        self.ended = asyncio.Event()
+        self._writer = WatchedWriter(write, self.ended)
+        self._dispatcher: JSONRPCDispatcher = JSONRPCDispatcher(WatchedReader(read, self.ended), self._writer)
         self._peer = peer
         self._on_tools_changed = on_tools_changed
         self._ids = count(FIRST_ID)
         self._stack = AsyncExitStack()
-        self.ended = self._dispatcher.ended
         self.pid = peer.pid
         self.protocol_version: str | None = None
         self.server_info: Mapping[str, Any] | None = None
@@ -166,6 +189,7 @@ class StreamSession:
         return {"request_id": request, "on_progress": progressed}
 
     async def _translated(self, problem: MCPError, request: RequestId) -> TasakError:
+        # Servers use this code for errors of their own, too: only a session that has ended means the end.
         if problem.error.code != CONNECTION_CLOSED or not self.ended.is_set():
             return ServerError(f"{problem.error.message} (JSON-RPC error {problem.error.code})")
         why = await self._peer.why_ended()
