@@ -1,0 +1,154 @@
+"""All that TASAK does for a caller, without a protocol around it: the daemon serves it, direct mode calls it."""
+
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasak.core.app import App
+from tasak.core.config import AppSummary, Config, Loader
+from tasak.core.connection import Clock
+from tasak.core.connection_manager import ConnectionManager
+from tasak.core.content import as_bytes, as_json, as_text
+from tasak.core.host import AppHost
+from tasak.core.tool_service import Answer, Mark, ToolCall, ToolList, ToolService
+from tasak.errors import TOOL_ERROR_EXIT, ServerError
+from tasak.inert import inert, inert_json
+from tasak.paths import StateDir, home
+from tasak.plugin import OnProgress
+from tasak.transports.registry import Registry
+
+# `demo` is an app like any other; a config may define its own.
+BUILTINS = {
+    "demo": {
+        "command": [sys.executable, "-P", "-m", "tasak.demo"],
+        "description": "a small server to try TASAK with",
+    }
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Whom a caller asks for what, and on whose behalf."""
+
+    app: str
+    cwd: Path | None
+    env: Mapping[str, str]
+    session: str | None = None
+    timeout: float | None = None
+    tool: str = ""
+    arguments: Mapping[str, Any] | None = None
+    argv: Sequence[str] = ()
+    wants_json: bool = False
+    is_terminal: bool = False
+    """The answer goes to a terminal: nothing in it may act on one."""
+    on_progress: OnProgress | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a caller gets: the bytes to print, the exit status, and lines for stderr."""
+
+    body: bytes
+    exit_status: int
+    mark: Mark
+    notices: Sequence[str] = field(default=())
+
+
+class Gateway:
+    """The core, put together. Lives as long as its process; made and shut down inside one running loop."""
+
+    def __init__(self, state: StateDir, *, environment: Mapping[str, str], clock: Clock = time.monotonic) -> None:
+        self.instance = secrets.token_hex(8)
+        self.registry = Registry()
+        self._state = state
+        self._loader = Loader(
+            state_config=state.config,
+            home=home(),
+            schema_of=lambda transport: self.registry.transport(transport).schema(),
+            builtins=BUILTINS,
+            daemon_env=environment,
+        )
+        self.manager = ConnectionManager(
+            self.registry, self._host_of, max_connections=self._loader.max_connections, clock=clock
+        )
+        self.service = ToolService(self.manager, clock=clock)
+
+    def config(self, cwd: Path | None, env: Mapping[str, str]) -> Config:
+        return self._loader.load(cwd, env)
+
+    def apps(self, cwd: Path | None, env: Mapping[str, str]) -> tuple[list[AppSummary], Sequence[str]]:
+        """The configured apps, and what is wrong with the files."""
+        config = self.config(cwd, env)
+        return config.apps(), config.notices
+
+    async def list_tools(self, request: Request, *, refresh: bool = False) -> ToolList:
+        return await self.service.list_tools(self._app(request)[0], refresh=refresh)
+
+    async def call(self, request: Request) -> Reply:
+        """Make the call and put its answer into bytes.
+
+        Raises:
+            TasakError: as `ToolService.call` says, and what is wrong with the config.
+        """
+        app, notices = self._app(request)
+        answer = await self.service.call(
+            ToolCall(
+                app=app,
+                tool=request.tool,
+                arguments=request.arguments,
+                argv=request.argv,
+                on_progress=request.on_progress,
+            )
+        )
+        return as_reply(answer, request, (*notices, *state_lost(answer.mark, app)))
+
+    async def shut_down(self) -> None:
+        await self.manager.shut_down()
+
+    def _app(self, request: Request) -> tuple[App, Sequence[str]]:
+        config = self.config(request.cwd, request.env)
+        app = config.resolve(request.app, session=request.session, timeout=request.timeout)
+        return app, app.notices
+
+    def _host_of(self, app: App, on_tools_changed: Callable[[], None]) -> AppHost:
+        return AppHost(
+            instance=self.instance,
+            app_log=self._state.app_log(app.name) if os.access(self._state.root, os.W_OK) else None,
+            init_timeout=app.limits.init_timeout,
+            log=logging.getLogger(f"tasak.apps.{app.name}"),
+            on_tools_changed=on_tools_changed,
+        )
+
+
+def as_reply(answer: Answer, request: Request, notices: Sequence[str]) -> Reply:
+    """The answer as bytes: the same ones on every road."""
+    if answer.result is None:
+        text = as_json({"help": answer.help}) if request.wants_json else answer.help or ""
+        return Reply(body=as_bytes(text), exit_status=0, mark=answer.mark, notices=notices)
+    text = printed(answer.result, request)
+    failed = answer.result.get("isError") is True
+    return Reply(
+        body=as_bytes(text), exit_status=TOOL_ERROR_EXIT if failed else 0, mark=answer.mark, notices=notices
+    )
+
+
+def printed(result: Mapping[str, Any], request: Request) -> str:
+    try:
+        text = as_json(result) if request.wants_json else as_text(result)
+    except ValueError as problem:
+        raise ServerError(f"{request.app} {request.tool}: its answer is not JSON: {problem}") from problem
+    if not request.is_terminal:
+        return text
+    return inert_json(text) if request.wants_json else inert(text)
+
+
+def state_lost(mark: Mark, app: App) -> Sequence[str]:
+    if mark != "restarted":
+        return ()
+    return (f"{app.name}: this is a fresh session; the state of the earlier one is gone",)
