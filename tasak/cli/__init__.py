@@ -1,0 +1,1 @@
+"""The full command line: everything that is not one warm call."""

@@ -1,0 +1,51 @@
+"""What the words before APP ask for."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasak.client.fast import Handover
+from tasak.core.gateway import Request
+
+
+@dataclass(kw_only=True)
+class Asked:
+    """Our own options, and what the hot path left."""
+
+    handover: Handover
+    wants_json: bool = False
+    timeout: float | None = None
+    session: str | None = None
+    call_id: str | None = None
+    no_daemon: bool = False
+    debug: bool = False
+    is_exact: bool = False
+    """The first word is an app, whatever our own words are."""
+
+    def update(self, options: Mapping[str, Any]) -> None:
+        for name, value in options.items():
+            setattr(self, name, value)
+        self.debug = self.debug or os.environ.get("TASAK_DEBUG", "0") not in ("", "0")
+
+    def request(self, app: str, tool: str = "", argv: Sequence[str] = ()) -> Request:
+        return Request(
+            app=app,
+            tool=tool,
+            argv=argv,
+            cwd=working_directory(),
+            env=dict(os.environ),
+            session=self.session,
+            timeout=self.timeout,
+            wants_json=self.wants_json,
+            is_terminal=os.isatty(1),
+        )
+
+
+def working_directory() -> Path | None:
+    """Where the caller stands; None where that is gone."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,121 @@
+"""The command line: our own options and words, then `APP [TOOL …]`."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from tasak import __version__
+from tasak.cli import output
+from tasak.cli.apps import call_tool, list_apps, list_tools
+from tasak.cli.asked import Asked
+from tasak.client.fast import Handover
+from tasak.errors import BadArguments, Cancelled, InternalError, TasakError
+
+
+class AppGroup(click.Group):
+    """Our commands by name; every other first word is an app's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        left = len(ctx.args) + len(ctx._protected_args)  # noqa: SLF001 - click 8 keeps the first word there
+        # `tasak -- NAME` means an app, whatever it is called.
+        asked: Asked = ctx.ensure_object(Asked)
+        asked.is_exact = given[len(given) - left - 1 : len(given) - left] == ["--"]
+        return rest
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if ctx.ensure_object(Asked).is_exact or args[0] not in self.commands:
+            return args[0], app_command, args
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=AppGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--json", "wants_json", is_flag=True, help="One JSON document on stdout, errors included.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="How long the tool may be silent (default 30).")
+@click.option("--session", metavar="NAME", help="A session of your own, apart from other callers'.")
+@click.option("--call-id", metavar="ID", help="A name for this call.")
+@click.option("--no-daemon", is_flag=True, help="Call directly; nothing stays warm.")
+@click.option("--debug", is_flag=True, help="Call directly, show timings and tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, **options: Any) -> None:
+    """Call the tools of your MCP servers; they stay warm between commands.
+
+    \b
+    tasak                     the apps that are configured
+    tasak APP                 the tools of one
+    tasak APP TOOL --help     what a tool takes
+    tasak APP TOOL --flag …   call it
+
+    Exit status: 0 ok, 1 internal error, 2 usage or config, 3 sign-in needed, 4 not executed, 5 the tool said error,
+    6 outcome unknown (it may have run), 7 input needed, 8 denied, 130 cancelled.
+    """
+    asked: Asked = ctx.ensure_object(Asked)
+    asked.update(options)
+    if ctx.invoked_subcommand is None:
+        ctx.exit(list_apps(asked))
+
+
+@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def app_command(asked: Asked, words: Sequence[str]) -> int:
+    """One app: its tools, or a call of one."""
+    app, *rest = words
+    if not rest or rest == ["--help"]:
+        return list_tools(asked, app)
+    return call_tool(asked, app, rest[0], rest[1:])
+
+
+@cli.command()
+@click.option("--json", "wants_json", is_flag=True)
+@click.pass_obj
+def version(asked: Asked, wants_json: bool) -> int:
+    """Say which version this is."""
+    if wants_json or asked.wants_json:
+        output.print_json({"version": __version__, "python": sys.version.split()[0]})
+    else:
+        output.write_all(output.STDOUT, f"tasak {__version__}\n".encode())
+    return 0
+
+
+def main(words: list[str], handover: Handover) -> int:
+    """Run the command line; the exit status."""
+    asked = Asked(handover=handover)
+    try:
+        status = cli.main(args=words, prog_name="tasak", standalone_mode=False, obj=asked)
+    except click.ClickException as problem:
+        return output.print_error(
+            BadArguments(problem.format_message(), fix="see `tasak --help`"), wants_json="--json" in words
+        )
+    except (KeyboardInterrupt, click.Abort):
+        return output.print_error(Cancelled("cancelled"), wants_json=asked.wants_json)
+    except TasakError as problem:
+        if asked.debug:
+            raise
+        return output.print_error(problem, wants_json=asked.wants_json)
+    except BrokenPipeError:
+        return quiet_end()
+    except Exception as problem:  # the top of the process
+        if asked.debug:
+            raise
+        return output.print_error(
+            InternalError(f"a bug in tasak: {problem!r}", fix="`tasak --debug …` shows where"),
+            wants_json=asked.wants_json,
+        )
+    return status if isinstance(status, int) else 0
+
+
+def quiet_end() -> int:
+    """The reader of stdout has seen enough; leave as a program does that SIGPIPE ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.STDOUT)
+    return 141

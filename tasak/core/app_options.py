@@ -1,0 +1,90 @@
+"""The keys of an app that belong to its transport, checked with the transport's own JSON Schema."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.validators import Draft202012Validator, validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from tasak.errors import BadConfig, BrokenTransport
+
+# JSON Schema's words for types, and ours.
+TYPES = {"array": "a list", "object": "a mapping", "boolean": "true or false", "string": "a string", "null": "null"}
+
+
+class TransportOptions:
+    """What a transport takes in the config.
+
+    Raises:
+        BrokenTransport: `schema` is no JSON Schema.
+    """
+
+    def __init__(self, transport: str, schema: Mapping[str, Any]) -> None:
+        schema = dict(schema)
+        kind = validator_for(schema, default=Draft202012Validator)
+        try:
+            kind.check_schema(schema)
+        except (SchemaError, RecursionError) as problem:
+            raise unusable(transport) from problem
+        self.transport = transport
+        self.names = frozenset(schema.get("properties", {}))
+        self.commands = frozenset(
+            name
+            for name, described in schema.get("properties", {}).items()
+            if isinstance(described, dict) and described.get("format") == "command"
+        )
+        # A registry of our own: the library's would fetch what `$ref` names from the network.
+        self._validator = kind(schema, registry=Registry())
+
+    def check(self, options: Mapping[str, Any], where: str) -> None:
+        """Hold `options` against the schema. No value is shown: it may be a secret.
+
+        Raises:
+            BadConfig: they do not fit.
+            BrokenTransport: the schema refers to what is not there.
+        """
+        try:
+            problem = best_match(self._validator.iter_errors(dict(options)))
+        except (Unresolvable, re.error, RecursionError) as reason:
+            raise unusable(self.transport) from reason
+        if problem is not None:
+            path = ".".join(str(part) for part in problem.absolute_path)
+            key = f"{path!r} " if path else ""
+            raise BadConfig(f"{where}: {key}{expectation(problem)}", fix=advice(problem, path))
+
+
+def unusable(transport: str) -> BrokenTransport:
+    return BrokenTransport(
+        f"the transport {transport!r} describes its options with something that is no JSON Schema",
+        fix="see `tasak plugins`",
+    )
+
+
+def expectation(problem: ValidationError) -> str:
+    wanted: Any = problem.validator_value
+    instance: Any = problem.instance
+    match problem.validator:
+        case "type":
+            kinds = [wanted] if isinstance(wanted, str) else wanted
+            return f"has to be {' or '.join(TYPES.get(kind, f'a {kind}') for kind in kinds)}"
+        case "required":
+            return f"lacks {next(repr(name) for name in wanted if name not in instance)}"
+        case "enum":
+            return f"has to be one of {', '.join(json.dumps(each) for each in wanted)}"
+        case "additionalProperties" | "unevaluatedProperties" if isinstance(instance, dict):
+            known = problem.schema.get("properties", {}) if isinstance(problem.schema, dict) else {}
+            return f"has an unknown key: {', '.join(repr(key) for key in instance if key not in known)}"
+    return f"does not fit: {problem.validator} {json.dumps(wanted, default=str)[:200]}"
+
+
+def advice(problem: ValidationError, path: str) -> str | None:
+    wanted: Any = problem.validator_value
+    if problem.validator != "type" or "string" not in wanted:
+        return None
+    if isinstance(problem.instance, bool | None):
+        return f'quote it: {path.rpartition(".")[2]}: "{json.dumps(problem.instance)}"'
+    return "quote it" if isinstance(problem.instance, int | float) else None

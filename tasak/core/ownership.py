@@ -1,0 +1,30 @@
+"""Who else could have written a config file: what it says is run as this user."""
+
+import grp
+import os
+import pwd
+import stat
+
+
+def is_trusted_owner(uid: int) -> bool:
+    """This user, or root, who could do anything here anyway."""
+    return uid in (os.geteuid(), 0)
+
+
+def is_writable_by_others(found: os.stat_result) -> bool:
+    """Group write does not count where the group is the owner's private one."""
+    if found.st_mode & stat.S_IWOTH:
+        return True
+    return bool(found.st_mode & stat.S_IWGRP) and not is_private_group(found.st_gid, found.st_uid)
+
+
+def is_private_group(gid: int, uid: int) -> bool:
+    """It is the user's primary group, and nobody else is in it."""
+    try:
+        user, group = pwd.getpwuid(uid), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    if gid != user.pw_gid or set(group.gr_mem) - {user.pw_name}:
+        return False
+    # Primary members are not in `gr_mem`. The name settles it where the passwd database cannot be listed.
+    return group.gr_name == user.pw_name or all(other.pw_gid != gid or other.pw_uid == uid for other in pwd.getpwall())

@@ -1,0 +1,281 @@
+"""What a tool's JSON Schema says of its parameters.
+
+Schemas are a server's: they may be wrong, circular or made to be expensive. Reading one never raises, never fetches
+anything and takes bounded work; what cannot be read counts as "anything", and the server has the last word.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any, Final
+from urllib.parse import unquote
+
+# In the order in which a reader expects them.
+TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")
+
+# Deeper, or with more schemas and enum members in one tool, are only those that never end.
+MAX_DEPTH = 32
+MAX_NODES = 10_000
+# A longer reference is not one that someone wrote.
+LONGEST_REF = 1000
+
+UNREADABLE = {"additionalProperties": True}
+
+
+class Missing:
+    """The type of `MISSING`: where a schema says nothing, since what it says may be null."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a tool. No types: anything will do. No choices: any value of the types will."""
+
+    name: str
+    types: frozenset[str] = frozenset()
+    required: bool = False
+    description: str = ""
+    default: Any = MISSING
+    example: Any = MISSING
+    choices: tuple[Any, ...] = ()
+    item_types: frozenset[str] = frozenset()
+    item_choices: tuple[Any, ...] = ()
+
+    @property
+    def is_switch(self) -> bool:
+        """Written `--name` or `--no-name`, without a value."""
+        return self.types - {"null"} == {"boolean"}
+
+    @property
+    def is_array(self) -> bool:
+        """Nothing but an array: a value that is none is one of its items."""
+        return self.types - {"null"} == {"array"}
+
+    @property
+    def has_text(self) -> bool:
+        """Whether a value that comes as text is one as it stands."""
+        return not self.types or "string" in self.types
+
+    def accepts(self, value: Any) -> bool:
+        """Whether types and choices allow `value`; what an array or object holds is the server's to judge."""
+        if self.types and not self.types & types_of(value):
+            return False
+        return not self.choices or any(is_same(value, choice) for choice in self.choices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a tool takes: parameters by name, and what others may be; None where it takes no others."""
+
+    named: dict[str, Parameter]
+    others: Parameter | None
+
+
+def inputs(tool: Mapping[str, Any]) -> Inputs:
+    """What `tool`, as `tools/list` has it, takes. The order is that of its schema."""
+    return SchemaReader(tool.get("inputSchema")).inputs()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one schema says of a value's type. `types` and `choices` as in `Parameter`; no `items`: any will do."""
+
+    types: frozenset[str] = frozenset()
+    choices: tuple[Any, ...] = ()
+    items: "Reading | None" = None
+
+    def and_also(self, other: "Reading") -> "Reading":
+        types = both(self.types, other.types)
+        items = self.items.and_also(other.items) if self.items and other.items else self.items or other.items
+        return Reading(types, self.choices or other.choices, items)
+
+    def or_else(self, other: "Reading") -> "Reading":
+        types = self.types | other.types if self.types and other.types else frozenset[str]()
+        choices = self.closed + other.closed if self.closed and other.closed else ()
+        if self.may_be_array and other.may_be_array:
+            items = self.items.or_else(other.items) if self.items and other.items else None
+        else:
+            items = self.items if self.may_be_array else other.items
+        return Reading(types, choices, items)
+
+    @property
+    def may_be_array(self) -> bool:
+        return not self.types or "array" in self.types
+
+    @property
+    def closed(self) -> tuple[Any, ...]:
+        """Every value that it can be, where they are known."""
+        return (None,) if self.types == {"null"} else self.choices
+
+
+class SchemaReader:
+    """Reads one input schema, and stops when that has taken more than a sane one would."""
+
+    def __init__(self, schema: Any) -> None:
+        self._root = schema
+        self._left = MAX_NODES
+
+    def inputs(self) -> Inputs:
+        found: dict[str, list[Any]] = {}
+        required: dict[str, None] = {}
+        others: list[Any] = []
+        for part, is_certain in self._parts(self._root):
+            for name, schema in dict_of(part.get("properties")).items():
+                found.setdefault(name, []).append(schema)
+            if is_certain:
+                required |= {name: None for name in list_of(part.get("required")) if isinstance(name, str)}
+            if part.get("patternProperties"):  # a server's regular expression is not ours to run
+                others.insert(0, True)
+            if "additionalProperties" in part:
+                others.append(part["additionalProperties"])
+        for name in required:
+            found.setdefault(name, [True])
+        named = {name: self._parameter(name, found[name], is_required=name in required) for name in found}
+        is_open = bool(others) and (others[0] is True or isinstance(others[0], dict))
+        return Inputs(named=named, others=self._parameter("", others[:1], is_required=False) if is_open else None)
+
+    def _parameter(self, name: str, schemas: list[Any], *, is_required: bool) -> Parameter:
+        reading = reduce(Reading.or_else, [self._read(schema) for schema in schemas])
+        said = [part for schema in schemas for part, is_certain in self._parts(schema) if is_certain]
+        examples = [value for part in said for value in list_of(part.get("examples"))[:1]]
+        items = reading.items or Reading()
+        return Parameter(
+            name=name,
+            types=reading.types,
+            required=is_required,
+            description=next(filter(None, [text_of(part.get("description")) for part in said]), ""),
+            default=next((part["default"] for part in said if "default" in part), MISSING),
+            example=next(iter(examples), MISSING),
+            choices=reading.choices,
+            item_types=items.types,
+            item_choices=items.choices,
+        )
+
+    def _parts(
+        self, schema: Any, *, is_certain: bool = True, seen: frozenset[str] = frozenset(), depth: int = 0
+    ) -> Iterator[tuple[dict[str, Any], bool]]:
+        """The schema and those it is made of, and whether they hold in any case or are one of several."""
+        if not isinstance(schema, dict):
+            return
+        if not self._can_afford(depth):
+            yield UNREADABLE, is_certain
+            return
+        yield schema, is_certain
+        if "$ref" in schema:
+            target, path = self._follow(schema["$ref"], seen)
+            yield from self._parts(target, is_certain=is_certain, seen=path, depth=depth + 1)
+        for key in ("allOf", "anyOf", "oneOf"):
+            for branch in list_of(schema.get(key)):
+                yield from self._parts(branch, is_certain=is_certain and key == "allOf", seen=seen, depth=depth + 1)
+
+    def _read(self, schema: Any, seen: frozenset[str] = frozenset(), depth: int = 0) -> Reading:
+        if not isinstance(schema, dict) or not self._can_afford(depth):
+            return Reading()
+        reading = self._read_own(schema, seen, depth)
+        if "$ref" in schema:
+            reading = reading.and_also(self._read(*self._follow(schema["$ref"], seen), depth + 1))
+        for branch in list_of(schema.get("allOf")):
+            reading = reading.and_also(self._read(branch, seen, depth + 1))
+        for key in ("anyOf", "oneOf"):
+            if branches := list_of(schema.get(key)):
+                union = reduce(Reading.or_else, [self._read(branch, seen, depth + 1) for branch in branches])
+                reading = reading.and_also(union)
+        return without_misfits(reading)
+
+    def _read_own(self, schema: dict[str, Any], seen: frozenset[str], depth: int) -> Reading:
+        said = schema.get("type")
+        types = frozenset(name for name in TYPES if name == said or name in list_of(said))
+        choices = tuple([schema["const"]] if "const" in schema else list_of(schema.get("enum")))
+        if not self._can_afford(depth, len(choices)):
+            choices = ()
+        if choices:
+            types = both(types, frozenset(type_of(choice) for choice in choices))
+        items = self._read(schema["items"], seen, depth + 1) if isinstance(schema.get("items"), dict) else None
+        return Reading(types, choices, items)
+
+    def _follow(self, ref: Any, seen: frozenset[str]) -> tuple[Any, frozenset[str]]:
+        """What a reference to a place in this schema points at, and the references followed so far.
+
+        One that leads elsewhere, nowhere or in a circle points at something of which nothing is known.
+        """
+        if not isinstance(ref, str) or ref in seen or len(ref) > LONGEST_REF or ref[:2] not in ("#", "#/"):
+            return UNREADABLE, seen
+        place = self._root
+        for step in unquote(ref[2:]).split("/") if ref != "#" else ():
+            key = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(place, list) and key.isascii() and key.isdigit() and int(key) < len(place):
+                place = place[int(key)]
+            elif isinstance(place, dict) and key in place:
+                place = place[key]
+            else:
+                return UNREADABLE, seen
+        return place, seen | {ref}
+
+    def _can_afford(self, depth: int, nodes: int = 1) -> bool:
+        self._left -= nodes
+        return depth < MAX_DEPTH and self._left >= 0
+
+
+def without_misfits(reading: Reading) -> Reading:
+    """Only the choices that the types allow."""
+    if not reading.choices:
+        return reading
+    return replace(reading, choices=tuple(filter(Parameter(name="", types=reading.types).accepts, reading.choices)))
+
+
+def both(some: frozenset[str], others: frozenset[str]) -> frozenset[str]:
+    """The types that both allow. Where they exclude each other the server is wrong, and anything goes."""
+    if not some or not others:
+        return some or others
+    common = widened(some) & widened(others)
+    return common - {"integer"} if "number" in common else common
+
+
+def widened(types: frozenset[str]) -> frozenset[str]:
+    return types | {"integer"} if "number" in types else types
+
+
+def types_of(value: Any) -> frozenset[str]:
+    """The JSON types that `value` is of: an integer is a number, and so is 1.0 an integer (JSON Schema 2020-12)."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    name = type_of(value)
+    return frozenset({name, "number", "integer"} if is_whole or name == "integer" else {name})
+
+
+def type_of(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+    return "object"
+
+
+def is_same(some: Any, other: Any) -> bool:
+    """JSON's equality: 1 is 1.0, but not true."""
+    return isinstance(some, bool) == isinstance(other, bool) and bool(some == other)
+
+
+def dict_of(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def text_of(value: Any) -> str:
+    return value if isinstance(value, str) else ""
