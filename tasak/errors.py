@@ -1,33 +1,33 @@
 """Every failure that TASAK reports: its code, exit status, HTTP status, outcome and what to do next.
 
-    TasakError
-    ├── Usage                   the caller's mistake; nothing was sent                      exit 2
-    │   ├── BadRequest          a request that the HTTP API does not take
-    │   ├── BadArguments        a flag, a type, a missing argument
-    │   ├── NeedsInput          `--args @file` or `--args -`: only the caller can read it
-    │   ├── BadConfig           a config file, or an app in it
-    │   ├── UnknownApp
-    │   ├── UnknownTool
-    │   ├── UnknownConnection
-    │   ├── UnknownRoute
-    │   └── MethodNotAllowed
-    ├── Denied                  the user's policy says no                                   exit 8
-    ├── Forbidden               the caller is not the daemon's owner                        exit 8
-    ├── NotExecuted             nothing of the call was sent: safe to try again             exit 4
-    │   ├── BrokenTransport     the plugin that reaches the app does not load
-    │   ├── ConnectFailed       no session: it did not start, or did not shake hands
-    │   ├── ConnectTimedOut
-    │   ├── BackingOff          it failed just now, and again before that
-    │   ├── Draining            the daemon is stopping
-    │   ├── VersionSkew         the daemon is of another version than the caller
-    │   └── DaemonAway          there is no daemon to be had
-    ├── ServerError             the server answered with a JSON-RPC error: it is done       exit 5
-    ├── OutcomeUnknown          it may have run; look before you repeat it                  exit 6
-    │   ├── CallTimedOut
-    │   ├── SessionLost         the server died or broke off
-    │   └── DaemonLost          the daemon did
-    ├── Cancelled                                                                           exit 130
-    └── InternalError           a bug of ours                                               exit 1
+TasakError
+├── Usage                   the caller's mistake; nothing was sent                      exit 2
+│   ├── BadRequest          a request that the HTTP API does not take
+│   ├── BadArguments        a flag, a type, a missing argument
+│   ├── NeedsInput          `--args @file` or `--args -`: only the caller can read it
+│   ├── BadConfig           a config file, or an app in it
+│   ├── UnknownApp
+│   ├── UnknownTool
+│   ├── UnknownConnection
+│   ├── UnknownRoute
+│   └── MethodNotAllowed
+├── Denied                  the user's policy says no                                   exit 8
+├── Forbidden               the caller is not the daemon's owner                        exit 8
+├── NotExecuted             nothing of the call was sent: safe to try again             exit 4
+│   ├── BrokenTransport     the plugin that reaches the app does not load
+│   ├── ConnectFailed       no session: it did not start, or did not shake hands
+│   ├── ConnectTimedOut
+│   ├── BackingOff          it failed just now, and again before that
+│   ├── Draining            the daemon is stopping
+│   ├── VersionSkew         the daemon is of another version than the caller
+│   └── DaemonAway          there is no daemon to be had
+├── ServerError             the server answered with a JSON-RPC error: it is done       exit 5
+├── OutcomeUnknown          it may have run; look before you repeat it                  exit 6
+│   ├── CallTimedOut
+│   ├── SessionLost         the server died or broke off
+│   └── DaemonLost          the daemon did
+├── Cancelled                                                                           exit 130
+└── InternalError           a bug of ours                                               exit 1
 """
 
 from collections.abc import Iterator
@@ -139,7 +139,7 @@ class NotExecuted(TasakError):
     exit_status = 4
     http_status = 503
     outcome = "not_executed"
-    retry = "now"
+    retry: ClassVar[Retry] = "now"
 
 
 class BrokenTransport(NotExecuted):

@@ -88,7 +88,9 @@ class StateDir:
         self.root.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         found = os.lstat(self.root)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise BadConfig(f"{self.root} is not a folder of yours", fix=f"move it away: mv {self.root} {self.root}.old")
+            raise BadConfig(
+                f"{self.root} is not a folder of yours", fix=f"move it away: mv {self.root} {self.root}.old"
+            )
         if stat.S_IMODE(found.st_mode) & 0o022:
             raise BadConfig(
                 f"others can write to {self.root} (mode {stat.S_IMODE(found.st_mode):o})",

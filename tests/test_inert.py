@@ -3,7 +3,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasak.inert import inert, inert_json, one_line
@@ -81,6 +81,7 @@ def test_one_line_reads_no_more_than_it_shows():
     assert time.perf_counter() - begin < 0.5
 
 
+@settings(max_examples=50)
 @given(values, st.booleans(), st.sampled_from([None, 1]))
 def test_inert_json_is_the_same_value(value, is_ascii, indent):
     document = json.dumps(value, ensure_ascii=is_ascii, indent=indent)

@@ -86,5 +86,3 @@ def read_input(source: str) -> str:
     except (OSError, UnicodeDecodeError) as problem:
         raise BadArguments(f"--args {source} cannot be read: {problem}") from problem
     return source
-
-

@@ -47,7 +47,7 @@ class AppGroup(click.Group):
 @click.option("--no-daemon", is_flag=True, help="Call directly; nothing stays warm.")
 @click.option("--debug", is_flag=True, help="Call directly, show timings and tracebacks.")
 @click.pass_context
-def cli(ctx: click.Context, **options: Any) -> None:
+def cli(ctx: click.Context, /, **options: Any) -> None:
     """Call the tools of your MCP servers; they stay warm between commands.
 
     \b
@@ -65,7 +65,9 @@ def cli(ctx: click.Context, **options: Any) -> None:
         ctx.exit(list_apps(asked))
 
 
-@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def app_command(asked: Asked, words: Sequence[str]) -> int:

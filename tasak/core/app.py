@@ -138,10 +138,9 @@ def _words(command: Any, args: Any, definition: Definition, caller: Caller, dire
     where = definition.where
     words = [fill(word, caller.env, where) for word in app_command.split(command, args, where)]
     # `./server` with `cwd: caller` is the config's program, not whatever lies in the caller's folder.
-    is_callers = directory is None or definition.common.cwd == "caller"
     found = app_command.program(
         str(_expanded(words[0], caller.home)),
-        folder=definition.folder if is_callers or directory is None else directory,
+        folder=definition.folder if directory is None or definition.common.cwd == "caller" else directory,
         path=caller.path,
         caller_cwd=caller.cwd,
         where=where,

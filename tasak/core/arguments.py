@@ -89,7 +89,7 @@ def read_flag(taken: Inputs, word: str, name: str, text: str | None, pending: li
     switched = find(taken, name.removeprefix("no-")) if name.startswith("no-") else None
     if parameter is None and switched and switched.is_switch:
         if text is not None:
-            return Given(word=word, form="mistake", text=f"--{name} takes no value")
+            return Given(word=word, form="mistake", parameter=switched, text=f"--{name} takes no value")
         return Given(word=word, form="text", parameter=switched, text="false")
     if parameter is None and taken.others and name and name not in OURS:
         parameter = replace(taken.others, name=name)
@@ -99,7 +99,8 @@ def read_flag(taken: Inputs, word: str, name: str, text: str | None, pending: li
     if text is None and parameter.is_switch:
         text = pending.pop() if pending and pending[-1] in TRUTH else "true"
     if text is None and not pending:
-        return Given(word=word, form="mistake", text=f"{label_of(word)} needs a value: {kind(parameter)}")
+        problem = f"{label_of(word)} needs a value: {kind(parameter)}"
+        return Given(word=word, form="mistake", parameter=parameter, text=problem)
     return Given(word=word, form="text", parameter=parameter, text=pending.pop() if text is None else text)
 
 
@@ -158,11 +159,12 @@ class ArgumentReader:
         return document | flags
 
     def check(self, arguments: Mapping[str, Any]) -> None:
-        try:
-            refuse_flaws(dict(arguments))
-        except Flawed as flaw:
-            self._refuse(f"these arguments cannot be sent: {flaw}")
         for name, value in arguments.items():
+            try:
+                refuse_flaws(name)
+                refuse_flaws(value)
+            except Flawed as flaw:
+                self._refuse(f"{label(name)} cannot be sent: {flaw}")
             parameter = self.taken.named.get(name) or self.taken.others
             if parameter is None:
                 self._refuse(f"unknown argument {shown(name)}", meant=self._nearest_label(name))
@@ -178,7 +180,7 @@ class ArgumentReader:
     def _refuse_mistakes(self, given: Given) -> None:
         if given.form == "mistake":
             name = given.word.lstrip("-").partition("=")[0].removesuffix(":")
-            self._refuse(given.text, meant=self._nearest_label(name))
+            self._refuse(given.text, meant=None if given.parameter else self._nearest_label(name))
         # The name of a file that `--args` is read from is the caller's own affair.
         if given.parameter and (has_lone_surrogate(given.parameter.name) or has_lone_surrogate(given.text)):
             self._refuse(f"{label(given.parameter.name)}: expected UTF-8, got {shown(given.text)}")
@@ -213,8 +215,7 @@ class ArgumentReader:
         return value
 
     def _nearest_label(self, name: str) -> str | None:
-        # A name that is right needs no other, unless it is written as one of ours.
-        close = None if find(self.taken, name) and name not in OURS else nearest(name, self.taken.named)
+        close = nearest(name, self.taken.named)
         return None if close is None else label(close)
 
     def _about(self, message: str) -> str:

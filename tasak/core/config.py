@@ -137,11 +137,11 @@ class Config:
 
     def apps(self) -> list[AppSummary]:
         """Every app, by name; nobody's values are needed for it, and no plugin is loaded."""
-        nearest: dict[str, ConfigFile] = {}
+        defining: dict[str, ConfigFile] = {}
         for file in self._sources:
             if isinstance(file, ConfigFile):
-                nearest = {**dict.fromkeys(file.apps, file), **nearest}
-        return [summary(name, nearest[name]) for name in sorted(nearest)]
+                defining = {**dict.fromkeys(file.apps, file), **defining}
+        return [summary(name, defining[name]) for name in sorted(defining)]
 
     def resolve(self, name: str, *, session: str | None = None, timeout: float | None = None) -> App:
         """The app `name`, ready for this caller. `session` and `timeout` (seconds) are the caller's own flags.

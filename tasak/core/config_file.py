@@ -93,9 +93,10 @@ class FileReader:
             return foreign(path, is_users_own=is_users_own)
         try:
             found = path.stat()
+            return distrust(path, found, is_users_own=is_users_own) or self._content(path, folder, signature(found))
         except OSError as problem:
+            # Not kept: it may pass without the file changing.
             return unreadable(path, problem)
-        return distrust(path, found, is_users_own=is_users_own) or self._content(path, folder, signature(found))
 
     def _content(self, path: Path, folder: Path, now: Signature) -> ConfigFile | BrokenFile:
         kept = self._kept.get(path)
@@ -115,8 +116,6 @@ class FileReader:
             return broken(path, f"{path}: {problem}")
         except BadConfig as problem:
             return broken(path, f"{path}: {problem.message}", problem.fix)
-        except OSError as problem:
-            return unreadable(path, problem)
 
 
 class _Changed(Exception):

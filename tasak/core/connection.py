@@ -127,7 +127,7 @@ class Connection:
             self._fail(ConnectFailed(f"{self.app.name}: the connection was closed while it was opened"))
         except TasakError as problem:
             self._fail(problem)
-        except (Exception, SystemExit) as problem:  # noqa: BLE001 - plugin code
+        except (Exception, SystemExit) as problem:
             self._host.log.exception("transport %s", self.app.transport)
             self._fail(ConnectFailed(f"{self.app.name}: transport {self.app.transport}: {problem!r}"))
         finally:

@@ -13,10 +13,10 @@ from typing import Any
 from tasak.core.app import App
 from tasak.core.config import AppSummary, Config, Loader
 from tasak.core.connection import Clock
-from tasak.core.connection_manager import ConnectionManager
+from tasak.core.connection_manager import ConnectionManager, Mark
 from tasak.core.content import as_bytes, as_json, as_text
 from tasak.core.host import AppHost
-from tasak.core.tool_service import Answer, Mark, ToolCall, ToolList, ToolService
+from tasak.core.tool_service import Answer, ToolCall, ToolList, ToolService
 from tasak.errors import TOOL_ERROR_EXIT, ServerError
 from tasak.inert import inert, inert_json
 from tasak.paths import StateDir, home
@@ -133,9 +133,7 @@ def as_reply(answer: Answer, request: Request, notices: Sequence[str]) -> Reply:
         return Reply(body=as_bytes(text), exit_status=0, mark=answer.mark, notices=notices)
     text = printed(answer.result, request)
     failed = answer.result.get("isError") is True
-    return Reply(
-        body=as_bytes(text), exit_status=TOOL_ERROR_EXIT if failed else 0, mark=answer.mark, notices=notices
-    )
+    return Reply(body=as_bytes(text), exit_status=TOOL_ERROR_EXIT if failed else 0, mark=answer.mark, notices=notices)
 
 
 def printed(result: Mapping[str, Any], request: Request) -> str:

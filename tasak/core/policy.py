@@ -1,12 +1,12 @@
 """What may be done again, and what may be done at all. The rules stand here and nowhere else.
 
-    the call failed…                                                     once more?
-    ───────────────────────────────────────────────────────────────────  ──────────────────────────────────
-    before a byte of it could have been written (`NotExecuted`)          yes, within `retries`
-    after a byte may have been written (`OutcomeUnknown`)                no: it may have run
-    … and the user's config marks the tool `retry: safe`                 yes, within `retries`, same deadline
-    with any answer of the server, an error included                     never: it has run
-    because of its caller (`Usage`, `Denied`)                            never: it would fail again
+the call failed…                                                     once more?
+───────────────────────────────────────────────────────────────────  ──────────────────────────────────
+before a byte of it could have been written (`NotExecuted`)          yes, within `retries`
+after a byte may have been written (`OutcomeUnknown`)                no: it may have run
+… and the user's config marks the tool `retry: safe`                 yes, within `retries`, same deadline
+with any answer of the server, an error included                     never: it has run
+because of its caller (`Usage`, `Denied`)                            never: it would fail again
 """
 
 from fnmatch import fnmatchcase
@@ -41,4 +41,6 @@ def require_allowed(app: App, tool: str) -> None:
         Denied: the user's config does not let the tool be called.
     """
     if not is_allowed(app, tool):
-        raise Denied(f"{app.name}: the config does not allow {tool}", fix=f"see allow and deny of {app.name} in {app.file}")
+        raise Denied(
+            f"{app.name}: the config does not allow {tool}", fix=f"see allow and deny of {app.name} in {app.file}"
+        )

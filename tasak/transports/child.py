@@ -30,7 +30,9 @@ class Child(Peer):
     """A running program, in a session and process group of its own, that we talk to over stdin and stdout."""
 
     def __init__(self, process: asyncio.subprocess.Process, command: Sequence[str], stderr: StderrLog) -> None:
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         self.pid = process.pid
         self.read = LineReader(process.stdout)
         self.write = LineWriter(process.stdin)
@@ -123,5 +125,3 @@ def close_transport(process: asyncio.subprocess.Process) -> None:
     """Close the pipes now rather than when the garbage collector comes by."""
     transport: asyncio.SubprocessTransport = process._transport  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
     transport.close()
-
-

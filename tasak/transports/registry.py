@@ -45,7 +45,7 @@ class Transport:
         """
         try:
             schema = self._hooks["transport_schema"]()
-        except Exception as problem:  # noqa: BLE001 - plugin code
+        except Exception as problem:
             raise broken(self.name, f"its transport_schema raised {problem!r}") from problem
         if not isinstance(schema, dict):
             raise broken(self.name, f"its transport_schema answered {type(schema).__name__} instead of a dict")
@@ -108,7 +108,7 @@ class Registry:
         try:
             module = point.load()
             self._register(module, point.name)
-        except (Exception, SystemExit) as problem:  # noqa: BLE001 - plugin code
+        except (Exception, SystemExit) as problem:
             raise broken(point.name, f"{type(problem).__name__}: {problem}") from problem
         others = [plugin for plugin in self._plugins.get_plugins() if plugin is not module]
         # pluggy does not await, and the first coroutine would win whatever it answers: one plugin per caller.
@@ -118,12 +118,15 @@ class Registry:
         self._plugins.register(module, name=name)
         try:
             self._plugins.check_pending()
-            having = {caller.name for caller in self._plugins.get_hookcallers(module) or ()}
-            if missing := [verb for verb in VERBS if verb not in having]:
-                raise LookupError(f"it has no hook {', '.join(missing)}")
+            self._require_all_verbs(module)
         except Exception:
             self._plugins.unregister(module)
             raise
+
+    def _require_all_verbs(self, module: ModuleType) -> None:
+        having = {caller.name for caller in self._plugins.get_hookcallers(module) or ()}
+        if missing := [verb for verb in VERBS if verb not in having]:
+            raise LookupError(f"it has no hook {', '.join(missing)}")
 
     def _info(self, point: EntryPoint) -> PluginInfo:
         reason = None

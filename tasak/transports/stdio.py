@@ -17,7 +17,7 @@ SCHEMA = {
     "type": "object",
     "properties": {
         "command": {
-            "description": "The program and its arguments, as a string (split as a shell would, never run by one) or a list",
+            "description": "The program and its arguments: a string (split like a shell's, never run by one) or a list",
             "format": "command",
             "type": ["string", "array"],
             "items": {"type": "string"},

@@ -67,7 +67,7 @@ def test_structured_content_is_printed_where_there_is_no_other(result, printed):
     assert printed == as_text(result)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from(["content", "structuredContent", "isError"]), st.lists(blocks) | values))
 def test_no_result_of_a_server_makes_it_raise(result):
     printed = as_text(result)
