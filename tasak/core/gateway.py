@@ -1,27 +1,32 @@
 """All that TASAK does for a caller, without a protocol around it: the daemon serves it, direct mode calls it."""
 
+import asyncio
 import logging
 import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from tasak.core import diagnosis
 from tasak.core.app import App
 from tasak.core.config import AppSummary, Config, Loader
-from tasak.core.connection import Clock
+from tasak.core.connection import Clock, Connection
 from tasak.core.connection_manager import ConnectionManager, Mark
 from tasak.core.content import as_bytes, as_json, as_text
 from tasak.core.host import AppHost
+from tasak.core.metrics import End, Metrics, Operation
 from tasak.core.tool_service import Answer, ToolCall, ToolList, ToolService
-from tasak.errors import TOOL_ERROR_EXIT, ServerError
+from tasak.errors import TOOL_ERROR_EXIT, ServerError, TasakError, UnknownConnection, Usage
 from tasak.inert import inert, inert_json
 from tasak.paths import StateDir, home
 from tasak.plugin import OnProgress
 from tasak.transports.registry import Registry
+
+Result = TypeVar("Result")
 
 # `demo` is an app like any other; a config may define its own.
 BUILTINS = {
@@ -77,7 +82,11 @@ class Gateway:
         self.manager = ConnectionManager(
             self.registry, self._host_of, max_connections=self._loader.max_connections, clock=clock
         )
-        self.service = ToolService(self.manager, clock=clock)
+        self.metrics = Metrics()
+        self.service = ToolService(
+            self.manager, clock=clock, on_retry=lambda app: self.metrics.retries.labels(app).inc()
+        )
+        self._clock = clock
 
     def config(self, cwd: Path | None, env: Mapping[str, str]) -> Config:
         return self._loader.load(cwd, env)
@@ -88,7 +97,11 @@ class Gateway:
         return config.apps(), config.notices
 
     async def list_tools(self, request: Request, *, refresh: bool = False) -> ToolList:
-        return await self.service.list_tools(self._app(request)[0], refresh=refresh)
+        """The tools of the app that `request` names."""
+        app, _ = self._app(request)
+        listed = await self._measured(app, "list", self.service.list_tools(app, refresh=refresh))
+        self.metrics.cached_lists.labels(app.name, "cache" if listed.is_cached else "server").inc()
+        return listed
 
     async def call(self, request: Request) -> Reply:
         """Make the call and put its answer into bytes.
@@ -97,19 +110,83 @@ class Gateway:
             TasakError: as `ToolService.call` says, and what is wrong with the config.
         """
         app, notices = self._app(request)
-        answer = await self.service.call(
-            ToolCall(
-                app=app,
-                tool=request.tool,
-                arguments=request.arguments,
-                argv=request.argv,
-                on_progress=request.on_progress,
-            )
+        call = ToolCall(
+            app=app,
+            tool=request.tool,
+            arguments=request.arguments,
+            argv=request.argv,
+            on_progress=request.on_progress,
         )
+        answer = await self._measured(app, "call", self.service.call(call))
+        self.metrics.connects.labels(app.name, answer.mark).inc()
         return as_reply(answer, request, (*notices, *state_lost(answer.mark, app)))
 
-    async def shut_down(self) -> None:
+    async def ping(self, request: Request, *, deep: bool, start: bool) -> dict[str, Any]:
+        """How the app's connections are: what the pool knows, or with `deep` a real round trip over each.
+
+        `start` opens one where there is none. Raises `UnknownApp` and what opening raises.
+        """
+        app, _ = self._app(request)
+        connections = self._connections_of(app)
+        if start and not connections:
+            async with self.manager.lease(app) as lease:
+                connections = [lease.connection]
+        if deep:
+            reports = await diagnosis.probe(connections, self._clock)
+        else:
+            reports = [diagnosis.describe(connection, self._clock()) for connection in connections]
+        failures = [failure for failure in self.manager.failures if failure.app.name == app.name]
+        return {
+            "app": app.name,
+            "ok": bool(reports) and all(each.get("ok", each["state"] == "ready") for each in reports),
+            "connections": [*reports, *(diagnosis.describe_failure(each, self._clock()) for each in failures)],
+        }
+
+    async def connections(self) -> list[dict[str, Any]]:
+        """The whole pool, with the processes behind it."""
+        return await asyncio.to_thread(diagnosis.of_pool, self.manager, self._clock)
+
+    async def close_connection(self, connection_id: str) -> App:
+        """End one connection and wait until its processes are gone.
+
+        Raises:
+            UnknownConnection: there is none of that id.
+        """
+        for connection in self.manager:
+            if connection.id == connection_id:
+                await self.manager.close(connection)
+                return connection.app
+        raise UnknownConnection(f"there is no connection {connection_id!r}", fix="`tasak connections` lists them")
+
+    async def restart_connection(self, connection_id: str) -> dict[str, Any]:
+        """End one connection, and open it afresh."""
+        app = await self.close_connection(connection_id)
+        async with self.manager.lease(app) as lease:
+            return diagnosis.describe(lease.connection, self._clock())
+
+    async def shut_down(self) -> Sequence[int]:
+        """End every session; the process groups that are there afterwards: none, unless the kernel holds one."""
+        pids = [each.session.pid for each in self.manager if each.session and each.session.pid]
         await self.manager.shut_down()
+        return [pid for pid in pids if is_group_alive(pid)]
+
+    async def _measured(self, app: App, operation: Operation, work: Awaitable[Result]) -> Result:
+        began = self._clock()
+        end: End = "unknown"
+        try:
+            result = await work
+            end = "tool_error" if isinstance(result, Answer) and result.is_error else "ok"
+        except TasakError as problem:
+            end = "refused" if isinstance(problem, Usage) else problem.outcome
+            raise
+        else:
+            return result
+        finally:
+            self.metrics.requests.labels(app.name, operation, end).inc()
+            self.metrics.seconds.labels(app.name, operation).observe(self._clock() - began)
+
+    def _connections_of(self, app: App) -> list[Connection]:
+        return [each for each in self.manager if each.app.name == app.name and each.app.file == app.file]
 
     def _app(self, request: Request) -> tuple[App, Sequence[str]]:
         config = self.config(request.cwd, request.env)
@@ -132,8 +209,18 @@ def as_reply(answer: Answer, request: Request, notices: Sequence[str]) -> Reply:
         text = as_json({"help": answer.help}) if request.wants_json else answer.help or ""
         return Reply(body=as_bytes(text), exit_status=0, mark=answer.mark, notices=notices)
     text = printed(answer.result, request)
-    failed = answer.result.get("isError") is True
-    return Reply(body=as_bytes(text), exit_status=TOOL_ERROR_EXIT if failed else 0, mark=answer.mark, notices=notices)
+    status = TOOL_ERROR_EXIT if answer.is_error else 0
+    return Reply(body=as_bytes(text), exit_status=status, mark=answer.mark, notices=notices)
+
+
+def is_group_alive(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def printed(result: Mapping[str, Any], request: Request) -> str:

@@ -31,8 +31,15 @@ def from_json(text: str) -> Any:
         Flawed: a key stands twice in an object, a number is beyond floating point or 1000 digits, a string holds
             half of a surrogate pair, or it is nested more than 64 deep.
     """
+    value = decoded(text)
+    refuse_flaws(value)
+    return value
+
+
+def decoded(text: str) -> Any:
+    """As `from_json`, but halves of surrogate pairs and deep nesting are left for `refuse_flaws` to find."""
     try:
-        value = json.loads(
+        return json.loads(
             text,
             object_pairs_hook=without_duplicates,
             parse_constant=refuse_constant,
@@ -43,8 +50,6 @@ def from_json(text: str) -> Any:
         raise NotJson(f"{problem.msg.lower()} at character {problem.pos + 1}") from None
     except RecursionError:
         raise Flawed(f"it is nested more than {MAX_DEPTH} deep") from None
-    refuse_flaws(value)
-    return value
 
 
 def refuse_flaws(value: Any) -> None:

@@ -41,6 +41,10 @@ class Answer:
     result: Mapping[str, Any] | None = None
     help: str | None = None
 
+    @property
+    def is_error(self) -> bool:
+        return self.result is not None and self.result.get("isError") is True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolList:

@@ -372,7 +372,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.fixed_dictionaries(
         {},
@@ -398,7 +398,7 @@ def test_what_is_written_as_flags_is_read_back(arguments, is_joined):
     assert arguments == given_to(TOOL, *argv)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(json_values)
 def test_any_json_is_read_back(value):
     text = json.dumps(value)
@@ -407,7 +407,7 @@ def test_any_json_is_read_back(value):
     assert {"free": value} == given_to(TOOL, "--args", json.dumps({"free": value}))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.text().filter(lambda text: not text.lstrip().startswith("[")), min_size=1))
 def test_strings_that_are_repeated_are_read_back(tags):
     assert {"tags": tags} == given_to(TOOL, *[word for tag in tags for word in ("--tags", tag)])
@@ -433,7 +433,7 @@ pieces = st.sampled_from(
 words = st.lists(pieces | st.text(st.characters(), max_size=3), max_size=6).map("".join)
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(odd_schemas | likely_schemas, st.lists(words, max_size=6))
 def test_no_command_line_and_no_schema_raise_anything_but_our_own_errors(schema, argv):
     described = {"name": "t", "inputSchema": schema}

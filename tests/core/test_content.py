@@ -86,7 +86,7 @@ def test_bytes_are_utf8_whatever_the_text():
     assert "a\ufffdż".encode() == as_bytes("a\udc80ż")
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.recursive(st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
 def test_json_is_one_document_of_the_same_value(value):
     document = as_json(value)

@@ -239,7 +239,7 @@ choosing_schemas = st.fixed_dictionaries({"enum": st.lists(values, min_size=1, m
 schemas = st.dictionaries(names, plain_schemas | choosing_schemas, max_size=4)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(schemas, st.data())
 def test_the_example_in_the_help_is_a_call_that_the_tool_takes(properties, data):
     required = data.draw(st.lists(st.sampled_from(list(properties)))) if properties else []
@@ -264,7 +264,7 @@ hostile = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(hostile, anything, anything)
 def test_no_schema_of_a_server_makes_reading_it_raise(schema, name, description):
     described = {"name": name, "description": description, "inputSchema": schema}

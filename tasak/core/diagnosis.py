@@ -1,0 +1,120 @@
+"""What the pool knows of its connections, for whoever looks at the machine at night."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psutil
+
+from tasak.core.connection import Connection, State
+from tasak.core.connection_manager import ConnectionManager, Failure
+from tasak.errors import TasakError
+
+# A transport's ping has a bound of its own; this one is for those that forgot.
+PING_TIMEOUT = 10.0
+
+# As many of a server's last lines as a diagnosis shows.
+SHOWN_LINES = 20
+
+Report = dict[str, Any]
+
+
+def describe(connection: Connection, now: float) -> Report:
+    """One connection: what it is, how it is, what it did. Times are seconds ago; no argument or secret is in it."""
+    session = connection.session
+    return {
+        "id": connection.id,
+        "app": connection.app.name,
+        "transport": connection.app.transport,
+        "state": str(connection.state),
+        "file": str(connection.app.file) if connection.app.file else None,
+        "directory": str(connection.app.config.directory) if connection.app.config.directory else None,
+        "session": connection.app.session,
+        "fingerprint": connection.app.fingerprint[:12],
+        "restarted": connection.is_restart,
+        "age": round(now - connection.opened_at, 3),
+        "idle": round(now - connection.used_at, 3) if connection.is_idle else 0.0,
+        "in_use": connection.users,
+        "calls": connection.calls,
+        "pid": session.pid if session else None,
+        "protocol_version": session.protocol_version if session else None,
+        "server_info": session.server_info if session else None,
+        "last_success": ago(connection.succeeded_at, now),
+        "last_error": connection.problem.message if connection.problem else None,
+    }
+
+
+def describe_failure(failure: Failure, now: float) -> Report:
+    """An app that does not connect, and when it may try again."""
+    return {
+        "app": failure.app.name,
+        "transport": failure.app.transport,
+        "state": str(State.BACKOFF),
+        "file": str(failure.app.file) if failure.app.file else None,
+        "failures": failure.count,
+        "next_attempt": round(max(0.0, failure.until - now), 3),
+        "last_error": failure.problem.message,
+    }
+
+
+def of_pool(manager: ConnectionManager, clock: Callable[[], float]) -> list[Report]:
+    """Every connection with the processes behind it, then the apps that failed to connect."""
+    now = clock()
+    reports = [describe(connection, now) for connection in manager]
+    for report in reports:
+        report["processes"] = tree(report["pid"])
+    return [*reports, *(describe_failure(failure, now) for failure in manager.failures)]
+
+
+async def probe(connections: Sequence[Connection], clock: Callable[[], float]) -> list[Report]:
+    """Ping each, side by side."""
+    return list(await asyncio.gather(*(probe_one(connection, clock) for connection in connections)))
+
+
+async def probe_one(connection: Connection, clock: Callable[[], float]) -> Report:
+    began = time.perf_counter()
+    problem: str | None = None
+    try:
+        async with asyncio.timeout(PING_TIMEOUT):
+            await connection.ping()
+        connection.note_answer()
+    except TimeoutError:
+        problem = f"no answer within {PING_TIMEOUT:g} s"
+    except TasakError as failure:
+        problem = failure.message
+    except Exception as failure:  # noqa: BLE001 - plugin code
+        problem = repr(failure)
+    report = describe(connection, clock())
+    session = connection.session
+    return {
+        **report,
+        "ok": problem is None,
+        "latency_ms": round((time.perf_counter() - began) * 1000, 3) if problem is None else None,
+        "ping_error": problem,
+        "stderr": list(session.last_words())[-SHOWN_LINES:] if session else [],
+    }
+
+
+def tree(pid: int | None) -> list[dict[str, Any]]:
+    """The process and its descendants: pid, name, resident memory in bytes."""
+    if pid is None:
+        return []
+    try:
+        root = psutil.Process(pid)
+        members = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+    return [found for member in members if (found := process(member))]
+
+
+def process(member: psutil.Process) -> dict[str, Any] | None:
+    try:
+        with member.oneshot():
+            return {"pid": member.pid, "name": member.name(), "rss": member.memory_info().rss}
+    except psutil.Error:
+        return None
+
+
+def ago(moment: float | None, now: float) -> float | None:
+    return None if moment is None else round(now - moment, 3)
