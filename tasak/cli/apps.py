@@ -11,33 +11,19 @@ from tasak.cli.direct import Direct
 from tasak.core.gateway import Request
 from tasak.core.signature import signature
 from tasak.errors import BadArguments
+from tasak.inert import inert
 
 
 def list_apps(asked: Asked) -> int:
     """One line an app: name, transport, state, description."""
-    apps, notices = Direct().apps(working_directory(), dict(os.environ))
-    output.notices(notices)
+    found = Direct().apps(working_directory(), dict(os.environ))
+    output.notices(found["notices"])
     if asked.wants_json:
-        output.print_json(
-            {
-                "apps": [
-                    {
-                        "name": app.name,
-                        "transport": app.transport,
-                        "file": str(app.file) if app.file else None,
-                        "description": app.description,
-                        "disabled": app.disabled,
-                        "error": app.error,
-                    }
-                    for app in apps
-                ]
-            }
-        )
+        output.print_json(found)
         return 0
-    for app in apps:
-        state = "disabled" if app.disabled else "broken" if app.error else "idle"
-        line = "\t".join([app.name, app.transport or "?", state, app.error or app.description or ""])
-        output.write_all(output.STDOUT, line.expandtabs(16).rstrip().encode() + b"\n")
+    for app in found["apps"]:
+        line = "\t".join([app["name"], app["transport"] or "?", app["state"], app["error"] or app["description"] or ""])
+        output.write_all(output.STDOUT, inert(line.expandtabs(16)).rstrip().encode("utf-8", "replace") + b"\n")
     return 0
 
 

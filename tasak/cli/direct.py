@@ -4,9 +4,8 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from tasak.core.config import AppSummary
 from tasak.core.gateway import Gateway, Reply, Request
 from tasak.core.tool_service import ToolList
 from tasak.paths import StateDir
@@ -23,10 +22,9 @@ class Direct:
     def list_tools(self, request: Request) -> ToolList:
         return self._run(lambda gateway: gateway.list_tools(request))
 
-    def apps(self, cwd: Path | None, env: Mapping[str, str]) -> tuple[list[AppSummary], list[str]]:
-        async def listed(gateway: Gateway) -> tuple[list[AppSummary], list[str]]:
-            apps, notices = gateway.apps(cwd, env)
-            return apps, list(notices)
+    def apps(self, cwd: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
+        async def listed(gateway: Gateway) -> dict[str, Any]:
+            return gateway.describe_apps(cwd, env)
 
         return self._run(listed)
 

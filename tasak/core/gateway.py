@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,6 +95,32 @@ class Gateway:
         """The configured apps, and what is wrong with the files."""
         config = self.config(cwd, env)
         return config.apps(), config.notices
+
+    def describe_apps(self, cwd: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
+        """The same as JSON, with the state of each app's connections: `idle` where there is none."""
+        found, notices = self.apps(cwd, env)
+        states = {(each.app.name, each.app.file): str(each.state) for each in self.manager}
+        failed = {(each.app.name, each.app.file) for each in self.manager.failures}
+        return {
+            "apps": [
+                {
+                    "name": app.name,
+                    "transport": app.transport,
+                    "state": state_of(app, states, failed),
+                    "file": str(app.file) if app.file else None,
+                    "description": app.description,
+                    "error": app.error,
+                }
+                for app in found
+            ],
+            "notices": list(notices),
+        }
+
+    def count_connections(self) -> None:
+        """Bring the gauge of connections up to date."""
+        self.metrics.connections.clear()
+        for connection in self.manager:
+            self.metrics.connections.labels(str(connection.state)).inc()
 
     async def list_tools(self, request: Request, *, refresh: bool = False) -> ToolList:
         """The tools of the app that `request` names."""
@@ -211,6 +237,16 @@ def as_reply(answer: Answer, request: Request, notices: Sequence[str]) -> Reply:
     text = printed(answer.result, request)
     status = TOOL_ERROR_EXIT if answer.is_error else 0
     return Reply(body=as_bytes(text), exit_status=status, mark=answer.mark, notices=notices)
+
+
+def state_of(app: AppSummary, states: Mapping[Any, str], failed: Collection[Any]) -> str:
+    """What a list of apps says of one, in a word."""
+    if app.error:
+        return "broken"
+    if app.disabled:
+        return "disabled"
+    key = (app.name, app.file)
+    return states.get(key) or ("backoff" if key in failed else "idle")
 
 
 def is_group_alive(pid: int) -> bool:

@@ -1,0 +1,386 @@
+"""The daemon's HTTP face: routes, who gets in, and errors as statuses. What is done behind it is the gateway's."""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from tasak import __version__, bodies
+from tasak.core.gateway import Gateway, Reply, Request
+from tasak.core.settings import CONFIG_VARIABLE
+from tasak.errors import (
+    BadRequest,
+    Draining,
+    Forbidden,
+    InternalError,
+    MethodNotAllowed,
+    OutcomeUnknown,
+    TasakError,
+    UnknownApp,
+    UnknownRoute,
+    VersionSkew,
+)
+from tasak.plugin import Progress
+from tasak.wire import (
+    APP_HEADER,
+    EXIT_HEADER,
+    JSON,
+    MAX_BODY,
+    NDJSON,
+    NOTICE_HEADER,
+    PLAIN,
+    PROMETHEUS,
+    RESERVED,
+    SESSION_HEADER,
+    VERSION_HEADER,
+    WIRE_VERSION,
+)
+
+# Running calls get this long when the daemon stops and nobody says otherwise.
+DEFAULT_DRAIN = 5.0
+LONGEST_DRAIN = 600.0
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(kw_only=True)
+class Service:
+    """What the routes work on. `stop` ends the process once the answer to `/shutdown` is out."""
+
+    gateway: Gateway
+    instance: str
+    uptime: Callable[[], float]
+    stop: Callable[[], None]
+    is_draining: bool = False
+    running: set["asyncio.Task[Any]"] = field(default_factory=set)
+
+    async def run(self, work: Awaitable[Any]) -> Any:
+        """Do a caller's work in a task of its own, which a drain can end without touching the connection.
+
+        Raises:
+            Draining: the daemon is stopping.
+            OutcomeUnknown: it stopped meanwhile.
+        """
+        task = asyncio.ensure_future(work)
+        self.running.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            task.cancel()
+            if self.is_draining and not current_task().cancelling():
+                raise OutcomeUnknown("the daemon stopped before the answer came", fix="it may have run") from None
+            raise
+        finally:
+            self.running.discard(task)
+
+    async def drain(self, seconds: float) -> list[int]:
+        """Let running work end, then end it, then every session; the process groups that survived."""
+        self.is_draining = True
+        if self.running:
+            _, late = await asyncio.wait(set(self.running), timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        return list(await self.gateway.shut_down())
+
+
+SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
+
+
+def create_app(service: Service) -> web.Application:
+    """The application, for a site of the daemon's or a test's."""
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[admit, report])
+    app[SERVICE] = service
+    add = app.router.add_route
+    add("GET", "/health", health)
+    add("GET", "/apps", apps)
+    add("GET", "/apps/{app}/ping", ping)
+    add("POST", "/tools/list/{app}", list_tools)
+    add("POST", "/tools/call/{app}", call_tool, expect_handler=go_ahead)
+    add("GET", "/connections", connections)
+    add("DELETE", "/connections/{id}", close_connection)
+    add("POST", "/connections/{id}/restart", restart_connection)
+    add("GET", "/metrics", metrics)
+    add("POST", "/shutdown", shutdown)
+    return app
+
+
+# ── who gets in, and what they hear when something is wrong ──────────────────────────────────────────────────────
+
+
+@web.middleware
+async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every failure as the one shape of an error."""
+    try:
+        return await handler(request)
+    except TasakError as problem:
+        return failure(problem)
+    except web.HTTPMethodNotAllowed as problem:
+        allowed = ", ".join(sorted(problem.allowed_methods))
+        answer = failure(MethodNotAllowed(f"{request.method} is not for {request.path}", fix=f"use {allowed}"))
+        answer.headers["Allow"] = allowed
+        return answer
+    except web.HTTPNotFound:
+        return failure(UnknownRoute(f"there is no route {request.path}", fix="see docs/http-api.md"))
+    except web.HTTPRequestEntityTooLarge:
+        return failure(BadRequest(f"the body is larger than {MAX_BODY >> 20} MiB"), status=413)
+    except Exception as problem:
+        log.exception("%s %s", request.method, request.path)
+        return failure(InternalError(f"a bug in tasak: {problem!r}", fix="see `tasak daemon logs`"))
+
+
+@web.middleware
+async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Only the daemon's owner, and nobody while it is stopping."""
+    try:
+        require_owner(request)
+    except Forbidden as problem:
+        return failure(problem)
+    return await handler(request)
+
+
+async def go_ahead(request: web.Request) -> web.StreamResponse | None:
+    """Answer `Expect: 100-continue`: the body is let come only if the call can run here."""
+    try:
+        require_owner(request)
+        require_service(request)
+    except TasakError as problem:
+        return failure(problem)
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
+
+
+def require_service(request: web.Request) -> None:
+    if request.app[SERVICE].is_draining:
+        raise Draining("the daemon is stopping")
+    theirs = request.headers.get(VERSION_HEADER, __version__)
+    if theirs != __version__:
+        raise VersionSkew(f"the daemon is tasak {__version__}, the caller {theirs}", fix="tasak daemon restart")
+    app = request.match_info["app"]
+    if app in RESERVED and request.headers.get(APP_HEADER) != "exact":
+        raise UnknownApp(f"{app} is a word of ours", fix=f"`tasak -- {app}` means an app of that name")
+
+
+def require_owner(request: web.Request) -> None:
+    """On a Unix socket the kernel says who is there. Root may do as the owner does."""
+    connection = request.transport.get_extra_info("socket") if request.transport else None
+    if connection is None or connection.family != socket.AF_UNIX:
+        return
+    if peer_uid(connection) not in (os.geteuid(), 0):
+        raise Forbidden("this daemon belongs to another user")
+
+
+def peer_uid(connection: Any) -> int:
+    """Linux's `struct ucred` and macOS's `struct xucred` have the uid in the same place."""
+    level, option = (0, 1) if sys.platform == "darwin" else (socket.SOL_SOCKET, socket.SO_PEERCRED)
+    return int(struct.unpack_from("=4xI", connection.getsockopt(level, option, 76))[0])
+
+
+def failure(problem: TasakError, status: int | None = None) -> web.Response:
+    return web.json_response(problem.as_json(), status=status or problem.http_status)
+
+
+# ── the routes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def health(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    return web.json_response(
+        {
+            "status": "draining" if service.is_draining else "ok",
+            "version": __version__,
+            "wire_version": WIRE_VERSION,
+            "instance": service.instance,
+            "pid": os.getpid(),
+            "uptime": round(service.uptime(), 3),
+            "draining": service.is_draining,
+            "connections": len(list(service.gateway.manager)),
+        }
+    )
+
+
+async def apps(request: web.Request) -> web.Response:
+    asked = of_query(request, "")
+    return web.json_response(request.app[SERVICE].gateway.describe_apps(asked.cwd, asked.env))
+
+
+async def ping(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    asked = of_query(request, request.match_info["app"])
+    found = await service.run(service.gateway.ping(asked, deep=flag(request, "deep"), start=flag(request, "start")))
+    return web.json_response(found, status=200 if found["ok"] else 503)
+
+
+async def list_tools(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    require_service(request)
+    asked = bodies.list_request(request.match_info["app"], await request.read())
+    listed = await service.run(service.gateway.list_tools(asked, refresh=flag(request, "refresh")))
+    return web.json_response(
+        {
+            "app": asked.app,
+            "tools": list(listed.tools),
+            "cached": listed.is_cached,
+            "age": round(listed.age, 3),
+            "ttl": listed.ttl,
+        },
+        headers={SESSION_HEADER: listed.mark},
+    )
+
+
+async def call_tool(request: web.Request) -> web.StreamResponse:
+    require_service(request)
+    asked = bodies.call_request(request.match_info["app"], await request.read())
+    accepted = request.headers.get("Accept", JSON)
+    asked = replace(asked, wants_json=not accepted.startswith(PLAIN))
+    if accepted.startswith(NDJSON) or (asked.is_terminal and not asked.wants_json):
+        return await streamed(request, asked, at_once=accepted.startswith(NDJSON))
+    service = request.app[SERVICE]
+    return whole(await service.run(service.gateway.call(asked)), asked)
+
+
+async def connections(request: web.Request) -> web.Response:
+    return web.json_response({"connections": await request.app[SERVICE].gateway.connections()})
+
+
+async def close_connection(request: web.Request) -> web.Response:
+    app = await request.app[SERVICE].gateway.close_connection(request.match_info["id"])
+    return web.json_response({"closed": request.match_info["id"], "app": app.name})
+
+
+async def restart_connection(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    return web.json_response(await service.run(service.gateway.restart_connection(request.match_info["id"])))
+
+
+async def metrics(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    service.gateway.metrics.uptime.set(service.uptime())
+    service.gateway.count_connections()
+    if request.headers.get("Accept", "").startswith(JSON):
+        return web.json_response(service.gateway.metrics.as_json())
+    return web.Response(body=service.gateway.metrics.as_text(), headers={"Content-Type": PROMETHEUS})
+
+
+async def shutdown(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    survivors = await service.drain(seconds(request, "drain", DEFAULT_DRAIN, LONGEST_DRAIN))
+    asyncio.get_running_loop().call_soon(service.stop)
+    return web.json_response({"stopped": True, "survivors": survivors})
+
+
+# ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def whole(reply: Reply, asked: Request) -> web.Response:
+    answer = web.Response(body=reply.body, content_type=JSON if asked.wants_json else PLAIN, charset="utf-8")
+    answer.headers[EXIT_HEADER] = str(reply.exit_status)
+    answer.headers[SESSION_HEADER] = reply.mark
+    for notice in reply.notices:
+        answer.headers.add(NOTICE_HEADER, quote(notice, safe=" ,;:.()'`"))
+    return answer
+
+
+async def streamed(request: web.Request, asked: Request, *, at_once: bool) -> web.StreamResponse:
+    """Progress as it comes, a line each, then the answer. Without `at_once`, whole if there is no progress."""
+    service = request.app[SERVICE]
+    heard: asyncio.Queue[Progress] = asyncio.Queue()
+    work = asyncio.ensure_future(service.run(service.gateway.call(replace(asked, on_progress=heard.put_nowait))))
+    stream: web.StreamResponse | None = None
+    try:
+        while not work.done():
+            if not heard.empty() or (at_once and stream is None):
+                stream = stream or await open_stream(request)
+                await tell_progress(stream, heard)
+            listening = asyncio.ensure_future(heard.get())
+            await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                heard.put_nowait(listening.result())
+            else:
+                listening.cancel()
+    finally:
+        work.cancel()
+    if stream is None:
+        return whole(work.result(), asked)
+    await stream.write(last_line(work))
+    await stream.write_eof()
+    return stream
+
+
+async def open_stream(request: web.Request) -> web.StreamResponse:
+    stream = web.StreamResponse(headers={"Content-Type": NDJSON})
+    await stream.prepare(request)
+    return stream
+
+
+async def tell_progress(stream: web.StreamResponse, heard: "asyncio.Queue[Progress]") -> None:
+    while not heard.empty():
+        each = heard.get_nowait()
+        line = {"progress": {"progress": each.progress, "total": each.total, "message": each.message}}
+        await stream.write(json.dumps(line).encode() + b"\n")
+
+
+def last_line(work: "asyncio.Task[Reply]") -> bytes:
+    problem = work.exception()
+    if problem is None:
+        reply = work.result()
+        line: dict[str, Any] = {
+            "answer": {
+                "exit": reply.exit_status,
+                "session": reply.mark,
+                "notices": list(reply.notices),
+                "body": reply.body.decode(),
+            }
+        }
+    else:
+        line = (problem if isinstance(problem, TasakError) else InternalError(repr(problem))).as_json()
+    return json.dumps(line).encode() + b"\n"
+
+
+# ── what stands in a query ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def of_query(request: web.Request, app: str) -> Request:
+    folder = request.query.get("cwd")
+    env = dict(os.environ)
+    if config := request.query.get("config"):
+        env[CONFIG_VARIABLE] = config
+    return Request(app=app, cwd=bodies.folder("cwd", folder) if folder else Path.home(), env=env)
+
+
+def flag(request: web.Request, name: str) -> bool:
+    value = request.query.get(name, "false")
+    if value not in ("true", "false"):
+        raise BadRequest(f"{name} is {value!r}, which is neither true nor false")
+    return value == "true"
+
+
+def seconds(request: web.Request, name: str, default: float, most: float) -> float:
+    value = request.query.get(name)
+    try:
+        found = default if value is None else float(value)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= most:
+        raise BadRequest(f"{name} is {value!r}, which is no number of seconds up to {most:g}")
+    return found
+
+
+def current_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task
