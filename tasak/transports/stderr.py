@@ -2,40 +2,21 @@
 
 import asyncio
 import logging
-import os
 from collections import deque
 from collections.abc import Sequence
-from io import TextIOWrapper
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TextIO, cast
 
 from tasak.errors import BadConfig
 from tasak.inert import inert
-from tasak.paths import open_private
+from tasak.logs import PrivateRotatingFile
 
 # Enough to find the cause of a crash in; a line is cut where nobody reads on.
 RING_LINES = 200
 LINE_LENGTH = 4000
 
-FILE_SIZE = 1 << 20
-FILES = 5
-
 CHUNK = 1 << 16
 
 log = logging.getLogger(__name__)
-
-
-class PrivateRotatingFile(RotatingFileHandler):
-    """A rotating log that only its owner can read, whatever the umask is, and that follows no link."""
-
-    def _open(self) -> TextIOWrapper:
-        fd = open_private(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND)
-        file: TextIO = os.fdopen(fd, "a", encoding="utf-8", errors="backslashreplace")
-        return cast("TextIOWrapper", file)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A full disk must not cost a call: the line is dropped, the ring still has it."""
 
 
 class StderrLog:
@@ -77,7 +58,7 @@ class StderrLog:
 def rotating_file(path: Path) -> PrivateRotatingFile | None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return PrivateRotatingFile(path, maxBytes=FILE_SIZE, backupCount=FILES - 1)
+        return PrivateRotatingFile(path)
     except (OSError, BadConfig) as problem:
         log.warning("no log of the app's stderr: %s", problem)
         return None

@@ -1,0 +1,154 @@
+"""The daemon's process: its lock and socket, its log, its signals, and its end."""
+
+import time
+
+BORN = time.monotonic()
+
+import argparse
+import asyncio
+import fcntl
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+from tasak.client.launcher import READY, in_folder_of_long_path
+from tasak.core.settings import daemon_settings
+from tasak.errors import DaemonAway, TasakError
+from tasak.paths import StateDir, open_private, write_private
+
+# Fifty first callers at once, and more while they wait.
+BACKLOG = 1024
+
+# After the answers are out, how long their connections may linger.
+CLOSING_TIMEOUT = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the daemon until it is stopped; the exit status."""
+    parser = argparse.ArgumentParser(prog="tasak.daemon")
+    parser.add_argument("--log-level")
+    asked = parser.parse_args(words)
+    try:
+        run(StateDir.of_user(), log_level=asked.log_level, announce=announce)
+    except TasakError as problem:
+        print(problem.message, file=sys.stderr)  # noqa: T201 - the starter reads it
+        return problem.exit_status
+    return 0
+
+
+def announce() -> None:
+    """Tell whoever started us that we answer, and let go of them."""
+    os.write(2, READY)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 2)
+    os.close(null)
+
+
+def run(state: StateDir, *, log_level: str | None, announce: Callable[[], None]) -> None:
+    """Serve on the user's socket.
+
+    Raises:
+        DaemonAway: another daemon runs already, or the state folder cannot be used.
+    """
+    settings = daemon_settings(os.environ)
+    state.create()
+    lock = open_private(state.lock, os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise DaemonAway("a daemon runs already") from None
+    listening = listen(state)
+    # Lazy, and after the socket is there: callers queue on it meanwhile.
+    from tasak.daemon_log import configure
+
+    configure(state.log, log_level or settings.log_level)
+    asyncio.run(serve(state, listening, announce))
+
+
+def listen(state: StateDir) -> socket.socket:
+    """The socket, ours alone. We hold the lock, so what is there is stale."""
+    state.socket.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        in_folder_of_long_path(state, listening.bind)
+    finally:
+        os.umask(before)
+    listening.listen(BACKLOG)
+    listening.setblocking(False)
+    return listening
+
+
+async def serve(state: StateDir, listening: socket.socket, announce: Callable[[], None]) -> None:
+    from aiohttp import web
+
+    from tasak.core.gateway import Gateway
+    from tasak.server import DEFAULT_DRAIN, Service, create_app
+
+    stop = asyncio.Event()
+    gateway = Gateway(state, environment=os.environ)
+    service = Service(gateway=gateway, instance=gateway.instance, uptime=lambda: time.monotonic() - BORN, stop=stop.set)
+    runner = web.AppRunner(
+        create_app(service), handler_cancellation=True, shutdown_timeout=CLOSING_TIMEOUT, access_log=None
+    )
+    await runner.setup()
+    await web.SockSite(runner, listening, backlog=BACKLOG).start()
+    own = os.stat(state.socket)
+    write_private(state.pid_file, f"{os.getpid()}\n")
+    gateway.manager.start_cleanup()
+    endings = Endings(service, stop, DEFAULT_DRAIN)
+    endings.listen()
+    announce()
+    log.info("ready")
+    preload = asyncio.create_task(asyncio.to_thread(importlib.import_module, "tasak.core.mcp_session"))
+    await stop.wait()
+    await asyncio.wait([preload])
+    await endings.finished()
+    await runner.cleanup()
+    if state.socket.exists() and os.stat(state.socket).st_ino == own.st_ino:
+        state.socket.unlink()
+    state.pid_file.unlink(missing_ok=True)
+    log.info("stopped")
+
+
+class Endings:
+    """What signals do: SIGTERM drains, a second one and SIGINT do not wait; SIGHUP is nothing to us."""
+
+    def __init__(self, service: "object", stop: asyncio.Event, seconds: float) -> None:
+        self._service = service
+        self._stop = stop
+        self._seconds = seconds
+        self._draining: asyncio.Task[None] | None = None
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._end, self._seconds)
+        loop.add_signal_handler(signal.SIGINT, self._end, 0.0)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    async def finished(self) -> None:
+        if self._draining:
+            await asyncio.wait([self._draining])
+
+    def _end(self, seconds: float) -> None:
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(seconds), name="drain")
+
+    async def _drain(self, seconds: float) -> None:
+        from tasak.server import Service
+
+        assert isinstance(self._service, Service)
+        survivors = await self._service.drain(seconds)
+        if survivors:
+            log.error("these process groups survived: %s", survivors)
+        self._stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
