@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasak.core.gateway import Request
 from tasak.core.strict_json import Flawed, NotJson, decoded, has_lone_surrogate, refuse_flaws
 from tasak.errors import BadRequest
 from tasak.paths import home
+from tasak.request import Request
 
 # No call is asked to wait for longer than a day.
 LONGEST_TIMEOUT = 86_400.0
@@ -33,6 +33,7 @@ def call_request(app: str, content: bytes) -> Request:
         env=fields.get("env", os.environ),
         session=fields.get("session"),
         timeout=fields.get("timeout"),
+        call_id=fields.get("call_id"),
         tool=fields["tool"],
         arguments=fields.get("arguments"),
         argv=fields.get("argv", ()),

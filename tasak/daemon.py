@@ -6,7 +6,6 @@ BORN = time.monotonic()
 
 import argparse
 import asyncio
-import fcntl
 import importlib
 import logging
 import os
@@ -15,7 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from tasak.client.launcher import READY, in_folder_of_long_path
+from tasak.client.launcher import LOCK_POLL, READY, has_locked, in_folder_of_long_path
 from tasak.core.settings import daemon_settings
 from tasak.errors import DaemonAway, TasakError
 from tasak.paths import StateDir, open_private, write_private
@@ -23,10 +22,13 @@ from tasak.paths import StateDir, open_private, write_private
 # Fifty first callers at once, and more while they wait.
 BACKLOG = 1024
 
+# A daemon that has closed its socket is about to go.
+LEAVING = 5.0
+
 # After the answers are out, how long their connections may linger.
 CLOSING_TIMEOUT = 1.0
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("tasak.daemon")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -58,17 +60,27 @@ def run(state: StateDir, *, log_level: str | None, announce: Callable[[], None])
     """
     settings = daemon_settings(os.environ)
     state.create()
-    lock = open_private(state.lock, os.O_RDWR)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise DaemonAway("a daemon runs already") from None
+    hold(state)
     listening = listen(state)
     # Lazy, and after the socket is there: callers queue on it meanwhile.
     from tasak.daemon_log import configure
 
     configure(state.log, log_level or settings.log_level)
     asyncio.run(serve(state, listening, announce))
+
+
+def hold(state: StateDir) -> None:
+    """Take the lock, for life: it goes with the process.
+
+    Raises:
+        DaemonAway: another daemon has it, and does not go.
+    """
+    lock = open_private(state.lock, os.O_RDWR)
+    deadline = time.monotonic() + LEAVING
+    while not has_locked(lock):
+        if time.monotonic() > deadline:
+            raise DaemonAway("a daemon runs already")
+        time.sleep(LOCK_POLL)
 
 
 def listen(state: StateDir) -> socket.socket:

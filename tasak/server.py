@@ -5,8 +5,6 @@ import json
 import logging
 import os
 import socket
-import struct
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +14,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from tasak import __version__, bodies
-from tasak.core.gateway import Gateway, Reply, Request
+from tasak.client.fast import peer_uid
+from tasak.core.gateway import Gateway
 from tasak.core.settings import CONFIG_VARIABLE
 from tasak.errors import (
     BadRequest,
@@ -31,6 +30,7 @@ from tasak.errors import (
     VersionSkew,
 )
 from tasak.plugin import Progress
+from tasak.request import Reply, Request
 from tasak.wire import (
     APP_HEADER,
     EXIT_HEADER,
@@ -184,12 +184,6 @@ def require_owner(request: web.Request) -> None:
         raise Forbidden("this daemon belongs to another user")
 
 
-def peer_uid(connection: Any) -> int:
-    """Linux's `struct ucred` and macOS's `struct xucred` have the uid in the same place."""
-    level, option = (0, 1) if sys.platform == "darwin" else (socket.SOL_SOCKET, socket.SO_PEERCRED)
-    return int(struct.unpack_from("=4xI", connection.getsockopt(level, option, 76))[0])
-
-
 def failure(problem: TasakError, status: int | None = None) -> web.Response:
     return web.json_response(problem.as_json(), status=status or problem.http_status)
 
@@ -209,6 +203,7 @@ async def health(request: web.Request) -> web.Response:
             "uptime": round(service.uptime(), 3),
             "draining": service.is_draining,
             "connections": len(list(service.gateway.manager)),
+            "notices": service.gateway.notices,
         }
     )
 
@@ -299,7 +294,7 @@ async def streamed(request: web.Request, asked: Request, *, at_once: bool) -> we
     """Progress as it comes, a line each, then the answer. Without `at_once`, whole if there is no progress."""
     service = request.app[SERVICE]
     heard: asyncio.Queue[Progress] = asyncio.Queue()
-    work = asyncio.ensure_future(service.run(service.gateway.call(replace(asked, on_progress=heard.put_nowait))))
+    work = asyncio.ensure_future(service.run(service.gateway.call(asked, heard.put_nowait)))
     stream: web.StreamResponse | None = None
     try:
         while not work.done():

@@ -7,68 +7,72 @@ from dataclasses import replace
 
 from tasak.cli import output
 from tasak.cli.asked import Asked, working_directory
-from tasak.cli.direct import Direct
-from tasak.core.gateway import Request
-from tasak.core.signature import signature
-from tasak.errors import BadArguments
-from tasak.inert import inert
+from tasak.cli.road import travel
+from tasak.errors import TOOL_ERROR_EXIT, BadArguments, NeedsInput
+from tasak.request import Request
 
 
 def list_apps(asked: Asked) -> int:
-    """One line an app: name, transport, state, description."""
-    found = Direct().apps(working_directory(), dict(os.environ))
+    """One line an app: name, transport, state, and what it is."""
+    found = travel(asked, lambda road: road.apps(working_directory(), os.environ), starts=False)
     output.notices(found["notices"])
     if asked.wants_json:
         output.print_json(found)
-        return 0
-    for app in found["apps"]:
-        line = "\t".join([app["name"], app["transport"] or "?", app["state"], app["error"] or app["description"] or ""])
-        output.write_all(output.STDOUT, inert(line.expandtabs(16)).rstrip().encode("utf-8", "replace") + b"\n")
+    else:
+        rows = [
+            (app["name"], app["transport"] or "?", app["state"], app["error"] or app["description"] or "")
+            for app in found["apps"]
+        ]
+        output.print_table(("app", "transport", "state", ""), rows)
     return 0
 
 
 def list_tools(asked: Asked, app: str) -> int:
     """One signature a line."""
-    listed = Direct().list_tools(asked.request(app))
+    request = asked.request(app)
+    tools = travel(asked, lambda road: road.list_tools(request))
     if asked.wants_json:
-        output.print_json({"app": app, "tools": list(listed.tools)})
-    else:
-        text = "".join(f"{signature(tool)}\n" for tool in listed.tools)
-        output.write_all(output.STDOUT, text.encode("utf-8", "replace"))
+        output.print_json({"app": app, "tools": list(tools)})
+        return 0
+    # Lazy: a call needs no signature.
+    from tasak.core.signature import signature
+
+    for tool in tools:
+        output.print_line(signature(tool))
     return 0
 
 
 def call_tool(asked: Asked, app: str, tool: str, argv: Sequence[str]) -> int:
-    """Call it, print what it answers, and leave with its exit status."""
-    request = with_input(asked.request(app, tool, argv))
-    reply = Direct().call(request)
+    """Call it, print what it answers; its exit status."""
+    request = asked.request(app, tool, argv)
+    try:
+        reply = travel(asked, lambda road: road.call(request))
+    except NeedsInput:
+        full = with_input(request)
+        reply = travel(asked, lambda road: road.call(full))
     output.notices(reply.notices)
-    output.write_all(output.STDOUT, reply.body)
+    is_result = asked.wants_json or reply.exit_status in (0, TOOL_ERROR_EXIT)
+    output.write_all(output.STDOUT if is_result else output.STDERR, reply.body)
     return reply.exit_status
 
 
 def with_input(request: Request) -> Request:
     """The request with what `--args @file` or `--args -` names in its place: only the caller can read it."""
-    return replace(request, argv=list(read_inputs(request.argv)))
-
-
-def read_inputs(argv: Sequence[str]) -> Sequence[str]:
-    words = list(argv)
+    words = list(request.argv)
     for place, word in enumerate(words):
         if word == "--args" and place + 1 < len(words):
             words[place + 1] = read_input(words[place + 1])
         elif word.startswith("--args="):
             words[place] = "--args=" + read_input(word.removeprefix("--args="))
-    return words
+    return replace(request, argv=words)
 
 
 def read_input(source: str) -> str:
+    """What stands at `-` (stdin) or `@FILE`; anything else is the input itself."""
+    if source != "-" and not source.startswith("@"):
+        return source
     try:
-        if source == "-":
-            return sys.stdin.read()
-        if source.startswith("@"):
-            with open(source[1:], encoding="utf-8") as file:
-                return file.read()
-    except (OSError, UnicodeDecodeError) as problem:
+        with open(sys.stdin.fileno() if source == "-" else source[1:], encoding="utf-8", closefd=source != "-") as file:
+            return file.read()
+    except (OSError, ValueError) as problem:
         raise BadArguments(f"--args {source} cannot be read: {problem}") from problem
-    return source

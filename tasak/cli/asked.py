@@ -4,10 +4,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasak.client.fast import Handover
-from tasak.core.gateway import Request
+from tasak.request import Request
+
+if TYPE_CHECKING:
+    from _socket import socket
 
 
 @dataclass(kw_only=True)
@@ -27,7 +30,12 @@ class Asked:
     def update(self, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
             setattr(self, name, value)
-        self.debug = self.debug or os.environ.get("TASAK_DEBUG", "0") not in ("", "0")
+        self.debug = self.debug or is_set("TASAK_DEBUG")
+
+    def take_reply(self) -> "socket | None":
+        """The answer to the call that the hot path sent, unread; once."""
+        reply, self.handover.reply = self.handover.reply, None
+        return reply
 
     def request(self, app: str, tool: str = "", argv: Sequence[str] = ()) -> Request:
         return Request(
@@ -38,9 +46,15 @@ class Asked:
             env=dict(os.environ),
             session=self.session,
             timeout=self.timeout,
+            call_id=self.call_id,
             wants_json=self.wants_json,
             is_terminal=os.isatty(1),
         )
+
+
+def is_set(variable: str) -> bool:
+    """Whether the user's environment says yes."""
+    return os.environ.get(variable, "") not in ("", "0")
 
 
 def working_directory() -> Path | None:

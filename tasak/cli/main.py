@@ -1,6 +1,5 @@
 """The command line: our own options and words, then `APP [TOOL …]`."""
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +10,11 @@ from tasak import __version__
 from tasak.cli import output
 from tasak.cli.apps import call_tool, list_apps, list_tools
 from tasak.cli.asked import Asked
+from tasak.cli.daemon_commands import daemon, with_json
+from tasak.cli.diagnosis_commands import connections, metrics, ping, plugins
 from tasak.client.fast import Handover
-from tasak.errors import BadArguments, Cancelled, InternalError, TasakError
+from tasak.errors import BadArguments, Cancelled, InternalError, TasakError, UnknownApp
+from tasak.wire import RESERVED
 
 
 class AppGroup(click.Group):
@@ -30,8 +32,12 @@ class AppGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if ctx.ensure_object(Asked).is_exact or args[0] not in self.commands:
+        if ctx.ensure_object(Asked).is_exact or args[0] not in RESERVED:
             return args[0], app_command, args
+        if args[0] not in self.commands:
+            raise UnknownApp(
+                f"{args[0]} is a word of ours, kept for later", fix=f"`tasak -- {args[0]}` means an app of that name"
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -79,15 +85,27 @@ def app_command(asked: Asked, words: Sequence[str]) -> int:
 
 
 @cli.command()
-@click.option("--json", "wants_json", is_flag=True)
+@with_json
 @click.pass_obj
-def version(asked: Asked, wants_json: bool) -> int:
+def version(asked: Asked) -> int:
     """Say which version this is."""
-    if wants_json or asked.wants_json:
+    if asked.wants_json:
         output.print_json({"version": __version__, "python": sys.version.split()[0]})
     else:
-        output.write_all(output.STDOUT, f"tasak {__version__}\n".encode())
+        output.print_line(f"tasak {__version__}")
     return 0
+
+
+@cli.command(name="help")
+@click.pass_context
+def show_help(ctx: click.Context) -> int:
+    """Show this."""
+    output.print_line(cli.get_help(ctx.find_root()))
+    return 0
+
+
+for command in (daemon, ping, connections, metrics, plugins):
+    cli.add_command(command)
 
 
 def main(words: list[str], handover: Handover) -> int:
@@ -106,7 +124,7 @@ def main(words: list[str], handover: Handover) -> int:
             raise
         return output.print_error(problem, wants_json=asked.wants_json)
     except BrokenPipeError:
-        return quiet_end()
+        return output.quiet_end()
     except Exception as problem:  # the top of the process
         if asked.debug:
             raise
@@ -115,9 +133,3 @@ def main(words: list[str], handover: Handover) -> int:
             wants_json=asked.wants_json,
         )
     return status if isinstance(status, int) else 0
-
-
-def quiet_end() -> int:
-    """The reader of stdout has seen enough; leave as a program does that SIGPIPE ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output.STDOUT)
-    return 141

@@ -11,7 +11,17 @@ from os import _exit, environb, fsencode, getcwdb, geteuid, isatty, write
 from time import monotonic, sleep
 
 from tasak import __version__
-from tasak.wire import CALL_PATH, CONTINUE_TIMEOUT, EXIT_HEADER, JSON, NOTICE_HEADER, PLAIN, SOCKET_NAME, VERSION_HEADER
+from tasak.wire import (
+    APP_HEADER,
+    CALL_PATH,
+    CONTINUE_TIMEOUT,
+    EXIT_HEADER,
+    JSON,
+    NOTICE_HEADER,
+    PLAIN,
+    SOCKET_NAME,
+    VERSION_HEADER,
+)
 
 TYPE_CHECKING = False  # importing `typing` costs about as much as the whole start
 if TYPE_CHECKING:
@@ -143,11 +153,13 @@ def as_body(members: dict[str, str]) -> bytes:
     return as_object({f'"{name}"': value for name, value in members.items()}).encode("utf-8", "backslashreplace")
 
 
-def request_head(app: str, wants_json: bool, length: int) -> bytes:
+def request_head(app: str, wants_json: bool, length: int, *, is_exact: bool = False) -> bytes:
+    """`is_exact` says that the word is an app's name even if it is one of ours."""
+    more = f"{APP_HEADER}: exact\r\n" if is_exact else ""
     return (
         f"POST {CALL_PATH}{app} HTTP/1.1\r\nHost: tasak\r\nContent-Type: {JSON}\r\n"
         f"Accept: {JSON if wants_json else PLAIN}\r\n{VERSION_HEADER}: {__version__}\r\n"
-        f"Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        f"{more}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
     ).encode()
 
 

@@ -1,6 +1,5 @@
 """Starts the daemon when there is none: one, however many callers come at once, and none that holds its caller."""
 
-import errno
 import fcntl
 import os
 import select
@@ -12,9 +11,12 @@ from collections.abc import Callable
 
 from tasak.errors import DaemonAway
 from tasak.paths import StateDir, open_private
+from tasak.wire import CONTINUE_TIMEOUT
 
 # A cold start on a busy machine; others wait as long for whoever is starting.
 START_TIMEOUT = 15.0
+
+# The kernel wakes nobody for a lock that is asked for with a bound.
 LOCK_POLL = 0.02
 
 # macOS's sun_path, less its NUL; a longer path is reached from inside its folder.
@@ -23,22 +25,29 @@ LONGEST_PATH = 103
 # What a daemon says of itself on the pipe that its starter waits on.
 READY = b"ready\n"
 
+# As many of the daemon's last lines as a reader takes in.
+QUOTED_LINES = 10
+
 
 def connect(state: StateDir) -> socket.socket | None:
     """A connection to the daemon; None where nobody listens.
 
     Raises:
-        DaemonAway: connecting is forbidden here.
+        DaemonAway: connecting is forbidden here, or it has not accepted for long.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(CONTINUE_TIMEOUT)
     try:
-        in_folder_of_long_path(state, lambda path: connection.connect(path))
+        in_folder_of_long_path(state, connection.connect)
     except PermissionError as problem:
         connection.close()
         raise DaemonAway(
             f"connecting to {state.socket} is forbidden here: {problem.strerror} (a sandbox?)",
             fix="allow the sandbox that socket, or call with --no-daemon",
         ) from problem
+    except (BlockingIOError, TimeoutError) as problem:
+        connection.close()
+        raise DaemonAway("the daemon has not accepted a connection for long", fix="tasak daemon restart") from problem
     except OSError:
         connection.close()
         return None
@@ -60,17 +69,12 @@ def in_folder_of_long_path(state: StateDir, use: Callable[[str], None]) -> None:
         os.close(back)
 
 
-def ensure(state: StateDir, *, log_level: str | None = None) -> socket.socket:
-    """A connection to the daemon, which is started if it does not run.
+def start(state: StateDir, *, log_level: str | None = None) -> socket.socket:
+    """A connection to the daemon, which is started if nobody else does it meanwhile.
 
     Raises:
         DaemonAway: it does not start; the message says why.
     """
-    connection = connect(state)
-    return connection or start(state, log_level=log_level)
-
-
-def start(state: StateDir, *, log_level: str | None = None) -> socket.socket:
     try:
         state.create()
         lock = open_private(state.start_lock, os.O_RDWR)
@@ -78,7 +82,7 @@ def start(state: StateDir, *, log_level: str | None = None) -> socket.socket:
         raise DaemonAway(f"no daemon: {state.root} cannot be used: {problem.strerror}") from problem
     try:
         deadline = time.monotonic() + START_TIMEOUT
-        while not is_ours(lock):
+        while not has_locked(lock):
             if connection := connect(state):
                 return connection
             if time.monotonic() > deadline:
@@ -89,13 +93,12 @@ def start(state: StateDir, *, log_level: str | None = None) -> socket.socket:
         os.close(lock)
 
 
-def is_ours(lock: int) -> bool:
+def has_locked(lock: int) -> bool:
+    """Take the lock if nobody holds it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as problem:
-        if problem.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
+    except BlockingIOError:
+        return False
     return True
 
 
@@ -125,7 +128,7 @@ def spawn(state: StateDir, log_level: str | None) -> socket.socket:
             os.close(writing)
     if said.endswith(READY) and (connection := connect(state)):
         return connection
-    raise NotStarted(said.decode(errors="replace"), state)
+    raise not_started(said.decode(errors="replace"), state)
 
 
 def until_ready(pipe: int) -> bytes:
@@ -140,14 +143,17 @@ def until_ready(pipe: int) -> bytes:
     return said
 
 
-class NotStarted(DaemonAway):
-    """The daemon did not start; its last words are in the message."""
+def not_started(said: str, state: StateDir) -> DaemonAway:
+    """Its last words on stderr; where it said none there, those in its log."""
+    lines = [line for line in said.splitlines() if line.strip()] or tail(state)
+    return DaemonAway(
+        "\n".join(["the daemon did not start", *(f"  | {line}" for line in lines[-QUOTED_LINES:])]),
+        fix=f"`tasak daemon run` shows it in the foreground; its log is {state.log}",
+    )
 
-    code = DaemonAway.code
 
-    def __init__(self, said: str, state: StateDir) -> None:
-        lines = [line for line in said.splitlines() if line.strip()][-10:]
-        super().__init__(
-            "\n".join(["the daemon did not start", *(f"  | {line}" for line in lines)]),
-            fix=f"`tasak daemon run` shows it in the foreground; its log is {state.log}",
-        )
+def tail(state: StateDir) -> list[str]:
+    try:
+        return state.log.read_text(encoding="utf-8", errors="replace").splitlines()[-QUOTED_LINES:]
+    except OSError:
+        return []

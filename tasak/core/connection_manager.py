@@ -11,16 +11,15 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from tasak.core.app import App
 from tasak.core.connection import Clock, Connection, State
 from tasak.core.host import AppHost
 from tasak.errors import BackingOff, Draining, NotExecuted, TasakError
 from tasak.plugin import Session
+from tasak.request import Mark
 from tasak.transports.registry import Registry
-
-Mark = Literal["warm", "new", "restarted"]
 
 # How late an expired connection may go.
 CLEANUP_INTERVAL = 1.0
@@ -32,6 +31,7 @@ LONGEST_BACKOFF = 30.0
 # How many lost sessions, and failing apps, the pool remembers; only a config made by a program has more.
 MEMORY = 1024
 
+Key = TypeVar("Key")
 Kept = TypeVar("Kept")
 
 log = logging.getLogger(__name__)
@@ -224,7 +224,8 @@ def mark_of(connection: Connection) -> Mark:
     return "restarted" if connection.is_restart else "new"
 
 
-def remember(memory: OrderedDict[str, Kept], key: str, kept: Kept) -> None:
+def remember(memory: OrderedDict[Key, Kept], key: Key, kept: Kept) -> None:
+    """Keep it as the newest, and forget the oldest where that is too much."""
     memory[key] = kept
     memory.move_to_end(key)
     if len(memory) > MEMORY:

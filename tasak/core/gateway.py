@@ -6,8 +6,8 @@ import os
 import secrets
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from tasak.core import diagnosis
 from tasak.core.app import App
 from tasak.core.config import AppSummary, Config, Loader
 from tasak.core.connection import Clock, Connection
-from tasak.core.connection_manager import ConnectionManager, Mark
+from tasak.core.connection_manager import ConnectionManager, remember
 from tasak.core.content import as_bytes, as_json, as_text
 from tasak.core.host import AppHost
 from tasak.core.metrics import End, Metrics, Operation
@@ -24,6 +24,7 @@ from tasak.errors import TOOL_ERROR_EXIT, ServerError, TasakError, UnknownConnec
 from tasak.inert import inert, inert_json
 from tasak.paths import StateDir, home
 from tasak.plugin import OnProgress
+from tasak.request import Mark, Reply, Request
 from tasak.transports.registry import Registry
 
 Result = TypeVar("Result")
@@ -35,34 +36,6 @@ BUILTINS = {
         "description": "a small server to try TASAK with",
     }
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """Whom a caller asks for what, and on whose behalf."""
-
-    app: str
-    cwd: Path | None
-    env: Mapping[str, str]
-    session: str | None = None
-    timeout: float | None = None
-    tool: str = ""
-    arguments: Mapping[str, Any] | None = None
-    argv: Sequence[str] = ()
-    wants_json: bool = False
-    is_terminal: bool = False
-    """The answer goes to a terminal: nothing in it may act on one."""
-    on_progress: OnProgress | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What a caller gets: the bytes to print, the exit status, and lines for stderr."""
-
-    body: bytes
-    exit_status: int
-    mark: Mark
-    notices: Sequence[str] = field(default=())
 
 
 class Gateway:
@@ -87,6 +60,12 @@ class Gateway:
             self.manager, clock=clock, on_retry=lambda app: self.metrics.retries.labels(app).inc()
         )
         self._clock = clock
+        self._told: OrderedDict[tuple[str, Path | None], Sequence[str]] = OrderedDict()
+
+    @property
+    def notices(self) -> list[str]:
+        """What is wrong with the apps that were called, as far as their last callers were told."""
+        return [notice for notices in self._told.values() for notice in notices]
 
     def config(self, cwd: Path | None, env: Mapping[str, str]) -> Config:
         return self._loader.load(cwd, env)
@@ -124,35 +103,35 @@ class Gateway:
 
     async def list_tools(self, request: Request, *, refresh: bool = False) -> ToolList:
         """The tools of the app that `request` names."""
-        app, _ = self._app(request)
+        app = self._app(request)
         listed = await self._measured(app, "list", self.service.list_tools(app, refresh=refresh))
         self.metrics.cached_lists.labels(app.name, "cache" if listed.is_cached else "server").inc()
         return listed
 
-    async def call(self, request: Request) -> Reply:
+    async def call(self, request: Request, on_progress: OnProgress | None = None) -> Reply:
         """Make the call and put its answer into bytes.
 
         Raises:
             TasakError: as `ToolService.call` says, and what is wrong with the config.
         """
-        app, notices = self._app(request)
+        app = self._app(request)
         call = ToolCall(
             app=app,
             tool=request.tool,
             arguments=request.arguments,
             argv=request.argv,
-            on_progress=request.on_progress,
+            on_progress=on_progress,
         )
         answer = await self._measured(app, "call", self.service.call(call))
         self.metrics.connects.labels(app.name, answer.mark).inc()
-        return as_reply(answer, request, (*notices, *state_lost(answer.mark, app)))
+        return as_reply(answer, request, (*self._news(app), *state_lost(answer.mark, app)))
 
     async def ping(self, request: Request, *, deep: bool, start: bool) -> dict[str, Any]:
         """How the app's connections are: what the pool knows, or with `deep` a real round trip over each.
 
         `start` opens one where there is none. Raises `UnknownApp` and what opening raises.
         """
-        app, _ = self._app(request)
+        app = self._app(request)
         connections = self._connections_of(app)
         if start and not connections:
             async with self.manager.lease(app) as lease:
@@ -214,10 +193,17 @@ class Gateway:
     def _connections_of(self, app: App) -> list[Connection]:
         return [each for each in self.manager if each.app.name == app.name and each.app.file == app.file]
 
-    def _app(self, request: Request) -> tuple[App, Sequence[str]]:
+    def _app(self, request: Request) -> App:
         config = self.config(request.cwd, request.env)
-        app = config.resolve(request.app, session=request.session, timeout=request.timeout)
-        return app, app.notices
+        return config.resolve(request.app, session=request.session, timeout=request.timeout)
+
+    def _news(self, app: App) -> Sequence[str]:
+        """Those of the app's notices that no caller was told yet."""
+        told = self._told.get((app.name, app.file), ())
+        if told == app.notices:
+            return ()
+        remember(self._told, (app.name, app.file), app.notices)
+        return [notice for notice in app.notices if notice not in told]
 
     def _host_of(self, app: App, on_tools_changed: Callable[[], None]) -> AppHost:
         return AppHost(

@@ -10,11 +10,12 @@ from typing import Any
 from tasak.core import arguments, policy
 from tasak.core.app import App
 from tasak.core.connection import Clock, Connection, with_last_words
-from tasak.core.connection_manager import ConnectionManager, Lease, Mark
+from tasak.core.connection_manager import ConnectionManager, Lease
 from tasak.core.nearest import nearest
 from tasak.core.signature import help_text
 from tasak.errors import CallTimedOut, NotExecuted, OutcomeUnknown, TasakError, UnknownTool
 from tasak.plugin import OnProgress
+from tasak.request import Mark
 
 # A server that pages for ever is cut off; nobody has this many tools.
 MAX_PAGES = 1000

@@ -1,0 +1,197 @@
+"""`tasak daemon …`: start, stop and look at the daemon."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tasak.cli import output
+from tasak.cli.asked import Asked, is_set, working_directory
+from tasak.cli.daemon_road import DaemonRoad, where
+from tasak.client import launcher, stopper
+from tasak.errors import DaemonAway
+from tasak.paths import StateDir
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+# What `tasak daemon logs` shows first.
+SHOWN_LINES = 200
+FOLLOW_INTERVAL = 0.2
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def with_json(command: Command) -> Command:
+    """`--json` behind the command's name, too."""
+
+    def note(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        asked: Asked = ctx.ensure_object(Asked)
+        asked.wants_json = asked.wants_json or value
+
+    help_text = "One JSON document on stdout."
+    return click.option("--json", is_flag=True, expose_value=False, callback=note, help=help_text)(command)
+
+
+def with_log_level(command: Command) -> Command:
+    command = click.option("-v", "verbose", is_flag=True, help="The same as --log-level DEBUG.")(command)
+    return click.option(
+        "--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), help="What the daemon logs (default INFO)."
+    )(command)
+
+
+@click.group()
+def daemon() -> None:
+    """Start, stop and look at the daemon."""
+
+
+@daemon.command()
+@with_log_level
+@with_json
+@click.pass_obj
+def start(asked: Asked, log_level: str | None, verbose: bool) -> int:
+    """Start it, and let calls start it again."""
+    return started(asked, level(log_level, verbose))
+
+
+@daemon.command()
+@click.option("--drain", type=click.FloatRange(0, 600), default=stopper.DRAIN, help="Seconds for running calls.")
+@with_json
+@click.pass_obj
+def stop(asked: Asked, drain: float) -> int:
+    """Stop it with all its servers, and keep calls from starting it."""
+    state = StateDir.of_user()
+    state.create()
+    state.disabled.touch(mode=0o600)
+    survivors = stopper.stop(state, drain=drain)
+    said = "it did not run" if survivors is None else "stopped"
+    if asked.wants_json:
+        output.print_json({"stopped": survivors is not None, "survivors": list(survivors or ())})
+    else:
+        output.print_line(f"{said}; calls go direct until `tasak daemon start`")
+    for pid in survivors or ():
+        output.say(f"the process group {pid} survived")
+    return 0
+
+
+@daemon.command()
+@with_log_level
+@with_json
+@click.pass_obj
+def restart(asked: Asked, log_level: str | None, verbose: bool) -> int:
+    """Stop it and start it again; every session is new."""
+    stopper.stop(StateDir.of_user())
+    return started(asked, level(log_level, verbose))
+
+
+@daemon.command()
+@with_json
+@click.pass_obj
+def status(asked: Asked) -> int:
+    """Say whether it runs, and what is wrong. Exits 0 if it runs, else 4."""
+    state = StateDir.of_user()
+    found = report(asked, state)
+    if asked.wants_json:
+        output.print_json(found)
+    else:
+        for name, value in found.items():
+            for line in value if isinstance(value, list) else [value]:
+                output.print_line(f"{name:<12} {as_words(line)}")
+    return 0 if found["running"] else DaemonAway.exit_status
+
+
+@daemon.command()
+@click.option("-f", "follow", is_flag=True, help="Go on with what comes.")
+@click.pass_obj
+def logs(_: Asked, follow: bool) -> int:
+    """Show the daemon's log: JSON lines."""
+    for line in log_lines(StateDir.of_user().log, follow=follow):
+        output.print_line(line)
+    return 0
+
+
+@daemon.command()
+@with_log_level
+@click.pass_obj
+def run(_: Asked, log_level: str | None, verbose: bool) -> int:
+    """Run it in the foreground, for a service manager or to see why it does not start."""
+    state = StateDir.of_user()
+    if launcher.connect(state):
+        raise DaemonAway("the daemon runs already", fix="tasak daemon stop")
+    # Lazy: only the daemon's process pays for the daemon.
+    from tasak.daemon import run
+
+    run(state, log_level=level(log_level, verbose), announce=lambda: output.say(f"ready on {state.socket}"))
+    return 0
+
+
+def level(log_level: str | None, verbose: bool) -> str | None:
+    return "DEBUG" if verbose else log_level
+
+
+def started(asked: Asked, log_level: str | None) -> int:
+    state = StateDir.of_user()
+    state.create()
+    state.disabled.unlink(missing_ok=True)
+    connection = launcher.connect(state) or launcher.start(state, log_level=log_level)
+    pid = stopper.listener_pid(connection)
+    connection.close()
+    if asked.wants_json:
+        output.print_json({"running": True, "pid": pid})
+    else:
+        output.print_line(f"running, process {pid}")
+    return 0
+
+
+def report(asked: Asked, state: StateDir) -> Mapping[str, Any]:
+    """What there is to know, whether it runs or not."""
+    found: dict[str, Any] = {"running": False, "socket": str(state.socket), "log": str(state.log)}
+    try:
+        road = DaemonRoad(asked, state, starts=False)
+        health = road.ask("GET", "/health")
+        found.update(
+            running=True, **{name: health[name] for name in ("status", "version", "pid", "uptime", "instance")}
+        )
+        found["connections"] = health["connections"]
+        about_files = road.ask("GET", f"/apps{where(working_directory(), os.environ)}")["notices"]
+        found["notices"] = [*about_files, *health["notices"]]
+    except DaemonAway as problem:
+        found["problem"] = problem.message
+    if state.is_disabled:
+        found["disabled"] = f"calls do not start it: {state.disabled} is there"
+    elif is_set("TASAK_NO_DAEMON"):
+        found["disabled"] = "calls do not start it: TASAK_NO_DAEMON is set"
+    return found
+
+
+def as_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.1f} s" if isinstance(value, float) else str(value)
+
+
+def log_lines(path: Path, *, follow: bool) -> Iterator[str]:
+    """The last lines of the file, and with `follow` those that come, also when it is rotated."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            yield from [line.rstrip("\n") for line in file.readlines()[-SHOWN_LINES:]]
+            while follow and os.path.exists(path):
+                if line := file.readline():
+                    yield line.rstrip("\n")
+                elif not is_same_file(path, file.fileno()):
+                    break
+                else:
+                    time.sleep(FOLLOW_INTERVAL)
+    except FileNotFoundError:
+        return
+    if follow and os.path.exists(path):
+        yield from log_lines(path, follow=True)
+
+
+def is_same_file(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return True

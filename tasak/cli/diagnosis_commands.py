@@ -1,0 +1,134 @@
+"""`tasak ping`, `connections`, `metrics` and `plugins`: what there is to see when something is wrong."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from tasak.cli import output
+from tasak.cli.asked import Asked
+from tasak.cli.daemon_commands import with_json
+from tasak.cli.daemon_road import DaemonRoad, where
+from tasak.client import client
+from tasak.errors import NotExecuted
+from tasak.inert import inert
+from tasak.paths import StateDir
+from tasak.wire import JSON, PROMETHEUS
+
+# A deep ping of many connections at once is bounded by the daemon; opening one, by init_timeout.
+PING_TIMEOUT = 120.0
+
+
+@click.command()
+@click.argument("app")
+@click.option("--deep", is_flag=True, help="Make a real round trip to the server.")
+@click.option("--start", is_flag=True, help="Open a connection if there is none.")
+@with_json
+@click.pass_obj
+def ping(asked: Asked, app: str, deep: bool, start: bool) -> int:
+    """Say how an app's connections are. Exits 0 if they are well, else 4."""
+    request = asked.request(app)
+    query = where(request.cwd, request.env, deep=word(deep), start=word(start))
+    found = DaemonRoad(asked, StateDir.of_user(), starts=start).ask(
+        "GET", f"/apps/{app}/ping{query}", accepted=(200, 503), timeout=PING_TIMEOUT
+    )
+    if asked.wants_json:
+        output.print_json(found)
+    else:
+        print_ping(found)
+    return 0 if found.get("ok") else NotExecuted.exit_status
+
+
+@click.command()
+@with_json
+@click.pass_obj
+def connections(asked: Asked) -> int:
+    """List the daemon's connections."""
+    found = DaemonRoad(asked, StateDir.of_user(), starts=False).ask("GET", "/connections")
+    if asked.wants_json:
+        output.print_json(found)
+        return 0
+    headings = ("id", "app", "transport", "state", "age", "idle", "calls", "pid", "memory", "last error")
+    rows = [
+        (
+            text(each.get("id")),
+            each["app"],
+            each["transport"],
+            each["state"],
+            duration(each.get("age")),
+            duration(each.get("idle")),
+            text(each.get("calls")),
+            text(each.get("pid")),
+            memory(each.get("processes") or []),
+            text(each.get("last_error")).partition("\n")[0],
+        )
+        for each in found["connections"]
+    ]
+    output.print_table(headings, rows)
+    return 0
+
+
+@click.command()
+@with_json
+@click.pass_obj
+def metrics(asked: Asked) -> int:
+    """Show what the daemon has counted: Prometheus text, or with --json the same as JSON."""
+    road = DaemonRoad(asked, StateDir.of_user(), starts=False)
+    status, content = client.ask(road.connect(), "GET", "/metrics", accept=JSON if asked.wants_json else PROMETHEUS)
+    if status != 200:
+        raise client.reported(content)
+    if asked.wants_json:
+        output.print_json(json.loads(content))
+    else:
+        output.write_all(output.STDOUT, content)
+    return 0
+
+
+@click.command()
+@with_json
+@click.pass_obj
+def plugins(asked: Asked) -> int:
+    """List the transports that are installed, and what is wrong with those that are broken."""
+    # Lazy: loads every plugin.
+    from tasak.transports.registry import Registry
+
+    found = Registry().listing()
+    if asked.wants_json:
+        names = ("name", "version", "file", "state", "reason")
+        output.print_json({"plugins": [{name: getattr(each, name) for name in names} for each in found]})
+    else:
+        rows = [(each.name, text(each.version), text(each.file), each.state, text(each.reason)) for each in found]
+        output.print_table(("name", "version", "file", "state", "reason"), rows)
+    return 0
+
+
+def print_ping(found: Mapping[str, Any]) -> None:
+    verdict = "ok" if found["ok"] else "not ok" if found["connections"] else "not connected"
+    output.print_line(f"{found['app']}: {verdict}")
+    for each in found["connections"]:
+        known = (
+            each.get("id"),
+            each["state"],
+            f"process {each['pid']}" if each.get("pid") else None,
+            f"answered in {each['latency_ms']:g} ms" if each.get("latency_ms") is not None else None,
+            each.get("ping_error"),
+            each.get("last_error"),
+        )
+        output.print_line(inert(f"  {', '.join(part for part in known if part)}"))
+
+
+def word(truth: bool) -> str:
+    return "true" if truth else "false"
+
+
+def text(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def duration(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"
+
+
+def memory(processes: list[Mapping[str, Any]]) -> str:
+    return f"{sum(each['rss'] for each in processes) / (1 << 20):.0f} MiB" if processes else "-"

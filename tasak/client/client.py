@@ -1,0 +1,169 @@
+"""Talks to a running daemon for the full CLI: one request a connection, over the user's socket."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException, HTTPResponse
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from tasak.client import fast
+from tasak.errors import DaemonAway, DaemonLost, InternalError, TasakError, from_json
+from tasak.request import Mark, Reply, Request
+from tasak.wire import CONTINUE_TIMEOUT, EXIT_HEADER, JSON, NDJSON, NOTICE_HEADER, SESSION_HEADER
+
+if TYPE_CHECKING:
+    import _socket
+
+# What the daemon answers without asking an app; a hung one is given up after this.
+ANSWER_TIMEOUT = 5.0
+
+OnProgress = Callable[[Mapping[str, Any]], None]
+
+
+def call(connection: socket.socket, request: Request, on_progress: OnProgress, *, is_exact: bool) -> Reply:
+    """Make one call over `connection`, and close that.
+
+    `is_exact` says that the app's name is one even if it is a word of ours.
+
+    Raises:
+        DaemonAway: no go-ahead came; nothing was sent.
+        DaemonLost: it broke off.
+        TasakError: what the daemon reports.
+    """
+    content = json.dumps(body_of(request)).encode("ascii")
+    deadline = time.monotonic() + CONTINUE_TIMEOUT
+    connection.settimeout(CONTINUE_TIMEOUT)
+    fast.push(connection, fast.request_head(request.app, request.wants_json, len(content), is_exact=is_exact))
+    state = fast.await_go_ahead(connection, deadline)
+    if state not in ("sent", "unsent"):
+        connection.close()
+        raise hung(CONTINUE_TIMEOUT)
+    connection.settimeout(None)
+    if state == "sent":
+        fast.push(connection, content)
+    return read_reply(connection, on_progress)
+
+
+def read_reply(connection: "_socket.socket | socket.socket", on_progress: OnProgress) -> Reply:
+    """Read the answer to a call, also to one that the hot path sent, and close the connection.
+
+    Raises:
+        DaemonLost: the daemon broke off.
+        TasakError: what it reports.
+    """
+    owned = connection if isinstance(connection, socket.socket) else socket.socket(fileno=connection.detach())
+    owned.set_inheritable(False)
+    with owned:
+        try:
+            response = HTTPResponse(owned, method="POST")
+            response.begin()
+            if response.headers.get_content_type() == NDJSON:
+                return read_stream(response, on_progress)
+            content = response.read()
+        except (HTTPException, OSError, ValueError) as problem:
+            raise lost(problem) from problem
+    status = response.headers.get(EXIT_HEADER, "")
+    if response.status != 200 or not status.isdigit():
+        raise reported(content)
+    return Reply(
+        body=content,
+        exit_status=int(status),
+        mark=mark_of(response.headers.get(SESSION_HEADER)),
+        notices=[unquote(line) for line in response.headers.get_all(NOTICE_HEADER, [])],
+    )
+
+
+def read_stream(response: HTTPResponse, on_progress: OnProgress) -> Reply:
+    for line in lines(response):
+        match line:
+            case {"progress": dict(progress)}:
+                on_progress(progress)
+            case {"answer": {"exit": int(status), "session": mark, "body": str(body), "notices": list(notices)}}:
+                return Reply(body=body.encode(), exit_status=status, mark=mark_of(mark), notices=notices)
+            case _:
+                raise from_json(line)
+    raise lost(EOFError())
+
+
+def lines(response: HTTPResponse) -> Iterator[Any]:
+    while line := response.readline():
+        yield json.loads(line)
+
+
+def ask(
+    connection: socket.socket,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    accept: str = JSON,
+    timeout: float | None = ANSWER_TIMEOUT,
+) -> tuple[int, bytes]:
+    """Any other request, one that may be made again: its status, and what it answered.
+
+    `timeout` is in seconds, for each wait.
+
+    Raises:
+        DaemonAway: no answer came in time, or it broke off.
+    """
+    content = b"" if body is None else json.dumps(body).encode("ascii")
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: tasak\r\nAccept: {accept}\r\nConnection: close\r\n"
+        f"Content-Type: {JSON}\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    with connection:
+        connection.settimeout(timeout)
+        try:
+            connection.sendall(head.encode() + content)
+            response = HTTPResponse(connection, method=method)
+            response.begin()
+            return response.status, response.read()
+        except TimeoutError as problem:
+            raise hung(timeout or 0.0) from problem
+        except (HTTPException, OSError) as problem:
+            raise DaemonAway(f"the daemon broke off its answer ({problem!r})") from problem
+
+
+def body_of(request: Request) -> dict[str, Any]:
+    """What `POST /tools/call/{app}` takes."""
+    members = {
+        **caller_of(request),
+        "tool": request.tool,
+        "argv": list(request.argv),
+        "timeout": request.timeout,
+        "call_id": request.call_id,
+        "tty": request.is_terminal,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def caller_of(request: Request) -> dict[str, Any]:
+    """What `POST /tools/list/{app}` takes."""
+    cwd = os.fspath(request.cwd) if request.cwd else None
+    members = {"cwd": cwd, "env": dict(request.env), "session": request.session}
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def reported(content: bytes) -> TasakError:
+    """The failure that an error's body tells."""
+    try:
+        return from_json(json.loads(content))
+    except ValueError:
+        return InternalError("the daemon's answer is no JSON")
+
+
+def mark_of(text: Any) -> Mark:
+    return text if text in ("warm", "new", "restarted") else "new"
+
+
+def hung(seconds: float) -> DaemonAway:
+    return DaemonAway(f"the daemon did not answer within {seconds:g} s", fix="see `tasak daemon status`")
+
+
+def lost(problem: BaseException) -> DaemonLost:
+    return DaemonLost(
+        f"the daemon broke off its answer ({problem!r})", fix="the call may have run: look before you repeat it"
+    )
