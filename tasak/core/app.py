@@ -1,7 +1,5 @@
 """One app for one caller: its definition with the caller's values filled in, ready to be connected to."""
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Any
 from tasak.core import app_command
 from tasak.core.app_definition import CommonKeys, ToolRule
 from tasak.core.app_options import TransportOptions
+from tasak.core.digest import digest
 from tasak.core.interpolation import fill, fill_all
 from tasak.core.settings import Limits
 from tasak.errors import ConnectFailed
@@ -45,11 +44,8 @@ class Definition:
     where: str
     """What to call it in a message."""
     notices: tuple[str, ...]
-
-    @property
-    def digest(self) -> str:
-        """What the file's text says: changes with it, and with nothing of the caller."""
-        return _digest([self.name, str(self.file), self.transport, dict(self.raw)])
+    digest: str
+    """Changes with what the file says of it, and with nothing of the caller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +73,10 @@ class App:
         return self.config.name
 
 
-def resolve(definition: Definition, caller: Caller, *, session: str | None, limits: Limits) -> App:
-    """Fill in the caller's values.
+def resolve(
+    definition: Definition, caller: Caller, *, session: str | None, limits: Limits, notices: tuple[str, ...]
+) -> App:
+    """Fill in the caller's values. `notices` are those about other files than the app's own.
 
     Raises:
         BadConfig: a variable is unset, or an option is not what the transport takes.
@@ -87,7 +85,6 @@ def resolve(definition: Definition, caller: Caller, *, session: str | None, limi
     directory = _directory(definition, caller)
     options = _options(definition, caller, directory)
     config = AppConfig(name=definition.name, options=options, directory=directory, path=caller.path)
-    digest = definition.digest
     return App(
         config=config,
         transport=definition.transport,
@@ -98,9 +95,9 @@ def resolve(definition: Definition, caller: Caller, *, session: str | None, limi
         deny=definition.common.deny,
         tools=definition.common.tools,
         session=session,
-        definition=digest,
-        fingerprint=_digest([digest, options, str(directory), session]),
-        notices=definition.notices,
+        definition=definition.digest,
+        fingerprint=digest(definition.digest, options, str(directory), session),
+        notices=(*notices, *definition.notices),
     )
 
 
@@ -150,7 +147,3 @@ def _words(command: Any, args: Any, definition: Definition, caller: Caller, dire
 
 def _expanded(text: str, home: Path) -> str:
     return f"{home}{text[1:]}" if text == "~" or text.startswith("~/") else text
-
-
-def _digest(parts: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

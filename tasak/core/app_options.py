@@ -10,10 +10,15 @@ from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from tasak.core.digest import digest
 from tasak.errors import BadConfig, BrokenTransport
 
 # JSON Schema's words for types, and ours.
 TYPES = {"array": "a list", "object": "a mapping", "boolean": "true or false", "string": "a string", "null": "null"}
+
+
+# So many apps that fit are not checked again; their options are kept as digests, since they may hold secrets.
+MEMORY = 1024
 
 
 class TransportOptions:
@@ -37,6 +42,7 @@ class TransportOptions:
             for name, described in schema.get("properties", {}).items()
             if isinstance(described, dict) and described.get("format") == "command"
         )
+        self._fitting: set[str] = set()
         # A registry of our own: the library's would fetch what `$ref` names from the network.
         self._validator = kind(schema, registry=Registry())
 
@@ -47,14 +53,20 @@ class TransportOptions:
             BadConfig: they do not fit.
             BrokenTransport: the schema refers to what is not there.
         """
+        key = digest(options)
+        if key in self._fitting:
+            return
         try:
             problem = best_match(self._validator.iter_errors(dict(options)))
         except (Unresolvable, re.error, RecursionError) as reason:
             raise unusable(self.transport) from reason
         if problem is not None:
             path = ".".join(str(part) for part in problem.absolute_path)
-            key = f"{path!r} " if path else ""
-            raise BadConfig(f"{where}: {key}{expectation(problem)}", fix=advice(problem, path))
+            named = f"{path!r} " if path else ""
+            raise BadConfig(f"{where}: {named}{expectation(problem)}", fix=advice(problem, path))
+        if len(self._fitting) >= MEMORY:
+            self._fitting.clear()
+        self._fitting.add(key)
 
 
 def unusable(transport: str) -> BrokenTransport:

@@ -40,31 +40,6 @@ class Given:
     """The value, or what the mistake is."""
 
 
-def parse(app: str, tool: Mapping[str, Any], argv: Sequence[str]) -> Parsed:
-    """The arguments that `argv` (the words behind the tool's name) gives to `tool` (as `tools/list` has it).
-
-    Raises:
-        BadArguments: the tool does not take them.
-        NeedsInput: `--args @file` or `--args -` is there, and no mistake otherwise.
-    """
-    reader = ArgumentReader(app, tool)
-    given = list(read_words(reader.taken, argv))
-    if any(each.form == "help" for each in given):
-        return Parsed(arguments={}, wants_help=True)
-    arguments = reader.arguments(given)
-    reader.check(arguments)
-    return Parsed(arguments=arguments)
-
-
-def check(app: str, tool: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """See that `tool` takes `arguments`, as far as names, types and choices go; the server judges the rest.
-
-    Raises:
-        BadArguments: it does not.
-    """
-    ArgumentReader(app, tool).check(arguments)
-
-
 def read_words(taken: Inputs, argv: Sequence[str]) -> Iterator[Given]:
     """What each option is for. An option that wants a value takes the next word, whatever that looks like."""
     pending = list(reversed(argv))
@@ -133,14 +108,28 @@ def label_of(word: str) -> str:
 
 
 class ArgumentReader:
-    """Makes values of what is given for one tool, and words the errors."""
+    """Makes values of what is given for one tool (as `tools/list` has it), and words the errors."""
 
     def __init__(self, app: str, tool: Mapping[str, Any]) -> None:
         self._app = app
         self._tool = tool
-        self.taken = inputs(tool)
+        self._taken = inputs(tool)
 
-    def arguments(self, given: Sequence[Given]) -> dict[str, Any]:
+    def parse(self, argv: Sequence[str]) -> Parsed:
+        """The arguments that `argv`, the words behind the tool's name, gives.
+
+        Raises:
+            BadArguments: the tool does not take them.
+            NeedsInput: `--args @file` or `--args -` is there, and no mistake otherwise.
+        """
+        given = list(read_words(self._taken, argv))
+        if any(each.form == "help" for each in given):
+            return Parsed(arguments={}, wants_help=True)
+        arguments = self._arguments(given)
+        self.check(arguments)
+        return Parsed(arguments=arguments)
+
+    def _arguments(self, given: Sequence[Given]) -> dict[str, Any]:
         """The arguments, not yet checked against what the tool takes."""
         for each in given:
             self._refuse_mistakes(each)
@@ -159,20 +148,25 @@ class ArgumentReader:
         return document | flags
 
     def check(self, arguments: Mapping[str, Any]) -> None:
+        """See that the tool takes `arguments`, as far as names, types and choices go; the server judges the rest.
+
+        Raises:
+            BadArguments: it does not.
+        """
         for name, value in arguments.items():
             try:
                 refuse_flaws(name)
                 refuse_flaws(value)
             except Flawed as flaw:
                 self._refuse(f"{label(name)} cannot be sent: {flaw}")
-            parameter = self.taken.named.get(name) or self.taken.others
+            parameter = self._taken.named.get(name) or self._taken.others
             if parameter is None:
                 self._refuse(f"unknown argument {shown(name)}", meant=self._nearest_label(name))
             if not parameter.accepts(value):
                 choices = [choice for choice in parameter.choices if isinstance(choice, str)]
                 close = nearest(value, choices) if isinstance(value, str) else None
                 self._refuse(expected(replace(parameter, name=name), shown(value)), meant=close and shown(close))
-        missing = [each for each in self.taken.named.values() if each.required and each.name not in arguments]
+        missing = [each for each in self._taken.named.values() if each.required and each.name not in arguments]
         if missing:
             names = ", ".join(f"{label(each.name)} ({kind(each)})" for each in missing)
             self._refuse(f"missing {one_line(names)}")
@@ -215,7 +209,7 @@ class ArgumentReader:
         return value
 
     def _nearest_label(self, name: str) -> str | None:
-        close = nearest(name, self.taken.named)
+        close = nearest(name, self._taken.named)
         return None if close is None else label(close)
 
     def _about(self, message: str) -> str:

@@ -16,6 +16,7 @@ from tasak.core.app_options import TransportOptions
 from tasak.core.config_file import BrokenFile, ConfigFile, FileReader, SkippedFile
 from tasak.core.config_text import Parse, parse
 from tasak.core.config_walk import Walk
+from tasak.core.digest import digest
 from tasak.core.nearest import nearest
 from tasak.errors import BadArguments, BadConfig, Denied, UnknownApp
 from tasak.wire import RESERVED
@@ -155,7 +156,7 @@ class Config:
             BrokenTransport, ConnectFailed: its plugin, its directory or its program is not there.
         """
         file, notices = self._find(name)
-        definition = self._definition(name, file, notices)
+        definition = file.definitions.get(name) or self._define(name, file)
         if definition.common.disabled:
             raise Denied(f"{definition.where}: it is disabled", fix="remove `disabled: true`")
         return app.resolve(
@@ -169,15 +170,16 @@ class Config:
                 definition.common.limits,
                 file.settings,
             ),
+            notices=notices,
         )
 
-    def _find(self, name: str) -> tuple[ConfigFile, list[str]]:
+    def _find(self, name: str) -> tuple[ConfigFile, tuple[str, ...]]:
         passed: list[BrokenFile] = []
         for file in self._sources:
             if isinstance(file, BrokenFile):
                 passed.append(file)
             elif name in file.apps:
-                return file, [passed_over(each) for each in passed]
+                return file, tuple(passed_over(each) for each in passed)
         if passed:
             # The app may well be in there.
             raise passed[0].error()
@@ -189,7 +191,7 @@ class Config:
             return f"did you mean {close!r}?"
         return f"configured are: {', '.join(known)}" if known else "configure it in a tasak.yaml"
 
-    def _definition(self, name: str, file: ConfigFile, notices: list[str]) -> Definition:
+    def _define(self, name: str, file: ConfigFile) -> Definition:
         where = where_is(name, file)
         raw = definition_of(name, file)
         transport = transport_of(raw, where)
@@ -198,7 +200,7 @@ class Config:
         except BadConfig as problem:
             raise BadConfig(f"{where}: {problem.message}", fix=problem.fix) from problem
         foreign = check_keys(raw, options.names, where)
-        return Definition(
+        file.definitions[name] = Definition(
             name=name,
             file=file.path,
             folder=file.folder,
@@ -207,8 +209,10 @@ class Config:
             common=common_keys(raw, where),
             options=options,
             where=where,
-            notices=(*notices, *([foreign] if foreign else []), *([reserved(name, file)] if name in RESERVED else [])),
+            notices=(*([foreign] if foreign else []), *([reserved(name, file)] if name in RESERVED else [])),
+            digest=digest(name, str(file.path), transport, dict(raw)),
         )
+        return file.definitions[name]
 
     def _session(self, flag: str | None) -> str | None:
         if flag is not None:

@@ -5,11 +5,12 @@ import shlex
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from tasak.core import ownership, settings
+from tasak.core.app import Definition
 from tasak.core.config_text import Parse
 from tasak.core.config_yaml import BadText
 from tasak.core.nearest import nearest
@@ -39,6 +40,8 @@ class ConfigFile:
     settings: Mapping[str, settings.Value]
     is_isolating: bool = False
     """No farther file is read."""
+    definitions: dict[str, Definition] = field(default_factory=dict, compare=False)
+    """The apps that were looked into, so that each is checked once for as long as the file stays as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

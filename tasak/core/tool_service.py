@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from tasak.core import arguments, policy
+from tasak.core import policy
 from tasak.core.app import App
+from tasak.core.arguments import ArgumentReader
 from tasak.core.connection import Clock, Connection, with_last_words
 from tasak.core.connection_manager import ConnectionManager, Lease
 from tasak.core.nearest import nearest
@@ -63,6 +64,13 @@ class ToolList:
 class CachedTools:
     by_name: Mapping[str, Tool]
     fetched_at: float
+    readers: dict[str, ArgumentReader] = field(default_factory=dict)
+    """Of the tools that were called: reading a schema is dear."""
+
+    def reader(self, app: str, tool: str) -> ArgumentReader:
+        if tool not in self.readers:
+            self.readers[tool] = ArgumentReader(app, self.by_name[tool])
+        return self.readers[tool]
 
 
 class ToolService:
@@ -120,18 +128,12 @@ class ToolService:
 
     async def _call_once(self, call: ToolCall) -> Answer:
         async with self._manager.lease(call.app) as lease:
-            tool = await self._find(lease, call.tool)
-            given = self._arguments(call, tool)
+            cached = await self._tools_with(lease, call.tool)
+            given = arguments_of(call, cached.reader(call.app.name, call.tool))
             if given is None:
-                return Answer(mark=lease.mark, help=help_text(call.app.name, tool))
+                return Answer(mark=lease.mark, help=help_text(call.app.name, cached.by_name[call.tool]))
             result = await self._send(lease, call, given)
             return Answer(mark=lease.mark, result=result)
-
-    def _arguments(self, call: ToolCall, tool: Tool) -> Mapping[str, Any] | None:
-        if call.arguments is not None:
-            return call.arguments
-        parsed = arguments.parse(call.app.name, tool, call.argv)
-        return None if parsed.wants_help else parsed.arguments
 
     async def _send(self, lease: Lease, call: ToolCall, given: Mapping[str, Any]) -> Mapping[str, Any]:
         limits = call.app.limits
@@ -156,7 +158,7 @@ class ToolService:
         connection.note_answer()
         return result
 
-    async def _find(self, lease: Lease, name: str) -> Tool:
+    async def _tools_with(self, lease: Lease, name: str) -> CachedTools:
         known = lease.connection.tools
         cached = await self._tools(lease)
         if name not in cached.by_name and cached is known:
@@ -168,7 +170,7 @@ class ToolService:
                 f"{app} has no tool {name!r}",
                 fix=f"did you mean {near!r}?" if near else f"`tasak {app}` lists its tools",
             )
-        return cached.by_name[name]
+        return cached
 
     async def _tools(self, lease: Lease, *, refresh: bool = False) -> CachedTools:
         connection = lease.connection
@@ -179,6 +181,15 @@ class ToolService:
         connection.note_answer()
         fetched: CachedTools = connection.tools
         return fetched
+
+
+def arguments_of(call: ToolCall, reader: ArgumentReader) -> Mapping[str, Any] | None:
+    """What the tool is to get; None where its help is wanted."""
+    if call.arguments is not None:
+        reader.check(call.arguments)
+        return call.arguments
+    parsed = reader.parse(call.argv)
+    return None if parsed.wants_help else parsed.arguments
 
 
 async def fetch_tools(lease: Lease) -> Mapping[str, Tool]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasak.core.arguments import Parsed, check, parse
+from tasak.core.arguments import ArgumentReader, Parsed
 from tasak.errors import BadArguments, NeedsInput, TasakError
 
 PROPERTIES = {
@@ -42,12 +42,12 @@ TOOL = tool(PROPERTIES)
 
 
 def given_to(described, *argv):
-    return parse("app", described, argv).arguments
+    return ArgumentReader("app", described).parse(argv).arguments
 
 
 def refusal(*argv, described=TOOL):
     with pytest.raises(BadArguments) as raised:
-        parse("app", described, argv)
+        ArgumentReader("app", described).parse(argv)
     return raised.value
 
 
@@ -177,7 +177,7 @@ def test_one_json_object_gives_many_arguments(argv, arguments):
 )
 def test_what_only_the_caller_can_read_is_named(argv, source):
     with pytest.raises(NeedsInput) as raised:
-        parse("app", TOOL, argv)
+        ArgumentReader("app", TOOL).parse(argv)
 
     assert f"app t: --args is to be read from {source}, which only the caller can" == raised.value.message
 
@@ -190,7 +190,7 @@ def test_a_mistake_is_told_before_anyone_is_asked_for_input():
     "argv", [["--help"], ["-h"], ["--count", "1", "-h"], ["--bogus", "--help"], ["--count=x", "stray", "--help"]]
 )
 def test_help_is_asked_for_anywhere(argv):
-    assert Parsed(arguments={}, wants_help=True) == parse("app", tool(PROPERTIES, ["text"]), argv)
+    assert Parsed(arguments={}, wants_help=True) == ArgumentReader("app", tool(PROPERTIES, ["text"])).parse(argv)
 
 
 @pytest.mark.parametrize(
@@ -352,11 +352,11 @@ def test_a_schema_that_names_nothing_takes_nothing(schema):
 )
 def test_arguments_that_came_as_json_are_checked_too(arguments):
     with pytest.raises(BadArguments):
-        check("app", TOOL, arguments)
+        ArgumentReader("app", TOOL).check(arguments)
 
 
 def test_arguments_that_the_tool_takes_pass():
-    check("app", TOOL, {"text": "a", "count": 2**70, "filter": {"deep": [None]}, "tags": []})
+    ArgumentReader("app", TOOL).check({"text": "a", "count": 2**70, "filter": {"deep": [None]}, "tags": []})
 
 
 def test_a_message_cannot_act_on_a_terminal():
@@ -439,7 +439,7 @@ def test_no_command_line_and_no_schema_raise_anything_but_our_own_errors(schema,
     described = {"name": "t", "inputSchema": schema}
 
     try:
-        parsed = parse("app", described, argv)
+        parsed = ArgumentReader("app", described).parse(argv)
     except TasakError as failure:
         failure.message.encode()
         (failure.fix or "").encode()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasak.core.arguments import parse
+from tasak.core.arguments import ArgumentReader
 from tasak.core.nearest import nearest
 from tasak.core.signature import MISSING, Parameter, example, help_text, kind, parameters, signature
 from tasak.inert import inert
@@ -249,7 +249,7 @@ def test_the_example_in_the_help_is_a_call_that_the_tool_takes(properties, data)
 
     argv = shlex.split(command)
     assert ["tasak", "--", "ping", "t"] == argv[:4]
-    assert set(required) == set(parse("ping", described, argv[4:]).arguments)
+    assert set(required) == set(ArgumentReader("ping", described).parse(argv[4:]).arguments)
 
 
 anything = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=6)

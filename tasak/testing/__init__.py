@@ -1,0 +1,1 @@
+"""The test kit: honest fakes that are real processes. Nothing in `tasak` imports it."""

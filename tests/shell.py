@@ -1,0 +1,92 @@
+"""A user at a shell: a home of their own, the installed command, and whatever daemon it starts."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import yaml
+
+TASAK = Path(sys.executable).with_name("tasak")
+STDIO_SERVER = Path(__file__).parents[1] / "tasak" / "testing" / "stdio_server.py"
+
+# An app that starts in a few milliseconds.
+FAST_APP = {"command": [sys.executable, "-I", "-S", str(STDIO_SERVER)]}
+
+# Longer than anything here takes on a busy machine.
+PATIENCE = 60.0
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Shell:
+    """Runs `tasak …`. Nothing of the user who runs the tests reaches it but PATH. Ends its daemon when it is left."""
+
+    def __init__(self) -> None:
+        # Not pytest's tmp_path: socket paths are short.
+        self.home = Path(tempfile.mkdtemp(prefix="tasak", dir="/tmp"))
+        self.cwd = self.home
+        self.env = {"HOME": str(self.home), "PATH": f"{TASAK.parent}:{os.environ['PATH']}"}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self("daemon", "stop")
+            left = self.processes()
+        finally:
+            shutil.rmtree(self.home)
+        if kind is None:
+            assert [] == left, "processes were left behind"
+
+    def __call__(self, *words: str, stdin: str | None = None, cwd: Path | None = None, **env: str) -> Done:
+        return subprocess.run(
+            [TASAK, *words],
+            env={**self.env, **env},
+            cwd=cwd or self.cwd,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def start(self, *words: str, **how: Any) -> "subprocess.Popen[bytes]":
+        """The command, running."""
+        how = {"env": self.env, "cwd": self.cwd, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
+        return subprocess.Popen([TASAK, *words], **how)
+
+    def json(self, *words: str, **how: Any) -> Any:
+        """What `tasak --json …` prints, whatever its exit status."""
+        done = self("--json", *words, **how)
+        return json.loads(done.stdout)
+
+    def configure(self, apps: dict[str, Any], folder: Path | None = None, **top: Any) -> Path:
+        """Write a config with these apps: the user's own, or that of the project `folder`."""
+        path = folder / "tasak.yaml" if folder else self.home / ".tasak" / "tasak.yaml"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump({"apps": apps, **top}))
+        return path
+
+    @property
+    def daemon_pid(self) -> int:
+        return int((self.home / ".tasak" / "daemon.pid").read_text())
+
+    def processes(self) -> list[str]:
+        """Every live process that has this home, except those that the tests themselves started and wait for."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("HOME") == str(self.home) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(f"{process.pid} {' '.join(process.cmdline())}")
+            except psutil.Error:
+                continue
+        return found
