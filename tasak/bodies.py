@@ -9,9 +9,7 @@ from tasak.core.strict_json import Flawed, NotJson, decoded, has_lone_surrogate,
 from tasak.errors import BadRequest
 from tasak.paths import home
 from tasak.request import Request
-
-# No call is asked to wait for longer than a day.
-LONGEST_TIMEOUT = 86_400.0
+from tasak.wire import LONGEST_TIMEOUT
 
 Field = Callable[[str, Any], Any]
 

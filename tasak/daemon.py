@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from tasak.client.launcher import LOCK_POLL, READY, has_locked, in_folder_of_long_path
@@ -118,9 +119,9 @@ async def serve(state: StateDir, listening: socket.socket, announce: Callable[[]
     endings.listen()
     announce()
     log.info("ready")
-    preload = asyncio.create_task(asyncio.to_thread(importlib.import_module, "tasak.core.mcp_session"))
+    # Every first call needs it, and the loop has other things to do. Nobody waits for it: it may take a while.
+    threading.Thread(target=importlib.import_module, args=["tasak.core.mcp_session"], daemon=True).start()
     await stop.wait()
-    await asyncio.wait([preload])
     await endings.finished()
     await runner.cleanup()
     if state.socket.exists() and os.stat(state.socket).st_ino == own.st_ino:
@@ -163,4 +164,7 @@ class Endings:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    # All is closed and written. What is left is taking the modules down one by one, for which whoever waits would wait.
+    os._exit(status)

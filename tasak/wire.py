@@ -6,6 +6,9 @@ WIRE_VERSION = 1
 # Who waits for this: a caller whose daemon is stopped or hung; the call then goes direct (nothing was sent).
 CONTINUE_TIMEOUT = 2.0
 
+# In seconds: no call is asked to wait for longer than a day.
+LONGEST_TIMEOUT = 86_400
+
 # argv may carry a file's content.
 MAX_BODY = 64 << 20
 

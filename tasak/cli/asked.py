@@ -37,6 +37,11 @@ class Asked:
         reply, self.handover.reply = self.handover.reply, None
         return reply
 
+    def drop_reply(self) -> None:
+        """Let go of what the hot path sent: the daemon has refused it, since the word was one of ours."""
+        if reply := self.take_reply():
+            reply.close()
+
     def request(self, app: str, tool: str = "", argv: Sequence[str] = ()) -> Request:
         return Request(
             app=app,

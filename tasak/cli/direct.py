@@ -1,6 +1,7 @@
 """Direct mode: the same core, in this process, for one command."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,6 +22,10 @@ class Direct:
 
     def __init__(self, *, debug: bool = False) -> None:
         self._debug = debug
+        # What the daemon writes into its log is nothing for stderr, unless it is asked for.
+        logging.basicConfig(level=logging.CRITICAL, format="%(name)s: %(message)s")
+        if debug:
+            logging.getLogger("tasak").setLevel(logging.DEBUG)
 
     def apps(self, cwd: Path | None, env: Mapping[str, str]) -> Mapping[str, Any]:
         async def listed(gateway: Gateway) -> Mapping[str, Any]:

@@ -14,7 +14,11 @@ from tasak.cli.daemon_commands import daemon, with_json
 from tasak.cli.diagnosis_commands import connections, metrics, ping, plugins
 from tasak.client.fast import Handover
 from tasak.errors import BadArguments, Cancelled, InternalError, TasakError, UnknownApp
-from tasak.wire import RESERVED
+from tasak.wire import LONGEST_TIMEOUT, RESERVED
+
+
+class Seconds(click.FloatRange):
+    name = "number of seconds"  # stands in the error's text
 
 
 class AppGroup(click.Group):
@@ -32,8 +36,10 @@ class AppGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if ctx.ensure_object(Asked).is_exact or args[0] not in RESERVED:
+        asked: Asked = ctx.ensure_object(Asked)
+        if asked.is_exact or args[0] not in RESERVED:
             return args[0], app_command, args
+        asked.drop_reply()
         if args[0] not in self.commands:
             raise UnknownApp(
                 f"{args[0]} is a word of ours, kept for later", fix=f"`tasak -- {args[0]}` means an app of that name"
@@ -47,7 +53,12 @@ class AppGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--json", "wants_json", is_flag=True, help="One JSON document on stdout, errors included.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="How long the tool may be silent (default 30).")
+@click.option(
+    "--timeout",
+    type=Seconds(0, LONGEST_TIMEOUT, min_open=True),
+    metavar="SECONDS",
+    help="How long the tool may be silent (default 30).",
+)
 @click.option("--session", metavar="NAME", help="A session of your own, apart from other callers'.")
 @click.option("--call-id", metavar="ID", help="A name for this call.")
 @click.option("--no-daemon", is_flag=True, help="Call directly; nothing stays warm.")

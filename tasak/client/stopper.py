@@ -36,7 +36,9 @@ def stop(state: StateDir, *, drain: float = DRAIN) -> Sequence[int] | None:
         if not is_gone_within(state, CLOSING):
             raise DaemonAway("a daemon holds its lock, but does not listen", fix=f"see {state.log}")
         return None
-    with connection, Listener(connection) as listener:
+    with Listener(connection) as listener:
+        # A daemon that leaves would wait for it.
+        connection.close()
         survivors = shut_down(state, drain)
         for number in (None, signal.SIGTERM, signal.SIGKILL):
             if number is not None:

@@ -82,7 +82,8 @@ class Child(Peer):
                 return f"{name} closed its stdout"
             status = self._process.returncode
         ending = f"was killed by {signal_name(-status)}" if status < 0 else f"exited with status {status}"
-        return f"{name} {ending}"
+        strange = f"; on stdout it had said {self.read.first_strange!r}" if self.read.first_strange else ""
+        return f"{name} {ending}{strange}"
 
     async def aclose(self) -> None:
         """End the whole process group; returns when it is gone, or cannot be made to go."""

@@ -26,6 +26,7 @@ class LineReader:
 
     def __init__(self, stream: asyncio.StreamReader) -> None:
         self.strange_lines = 0
+        self.first_strange = ""
         self.problem: str | None = None
         """Why reading stopped, where it was not the end of the stream."""
         self._stream = stream
@@ -54,7 +55,9 @@ class LineReader:
             return
         self.strange_lines += 1
         if self.strange_lines <= SHOWN_STRANGE_LINES:
-            log.warning("not JSON-RPC on stdout: %s", one_line(line[:400].decode(errors="replace"), 200))
+            shown = one_line(line[:400].decode(errors="replace").strip())
+            self.first_strange = self.first_strange or shown
+            log.warning("not JSON-RPC on stdout: %s", shown)
 
     async def aclose(self) -> None:
         """Nothing: the stream ends with its process."""
