@@ -70,22 +70,32 @@ def text(name: str, value: Any) -> str:
 
 
 def folder(name: str, value: Any) -> Path:
-    # Paths may hold bytes that are not UTF-8; they travel as lone surrogates.
-    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value or not is_of_the_system(value):
         raise BadRequest(f"the field {name!r} is not an absolute path")
     return Path(value)
 
 
 def environment(name: str, value: Any) -> Mapping[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+    if not isinstance(value, dict) or not all(map(is_of_the_system, [*value, *value.values()])):
         raise BadRequest(f"the field {name!r} is not an object of strings")
     return value
 
 
 def words(name: str, value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list) or not all(map(is_of_the_system, value)):
         raise BadRequest(f"the field {name!r} is not an array of strings")
     return value
+
+
+def is_of_the_system(value: Any) -> bool:
+    """Whether it is a string as `os.fsdecode` makes it: bytes that are not UTF-8 come as lone surrogates."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def arguments(name: str, value: Any) -> Mapping[str, Any]:

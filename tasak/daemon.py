@@ -14,11 +14,15 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tasak.client.launcher import LOCK_POLL, READY, has_locked, in_folder_of_long_path
 from tasak.core.settings import daemon_settings
 from tasak.errors import DaemonAway, TasakError
 from tasak.paths import StateDir, open_private, write_private
+
+if TYPE_CHECKING:
+    from tasak.service import Service
 
 # Fifty first callers at once, and more while they wait.
 BACKLOG = 1024
@@ -102,7 +106,8 @@ async def serve(state: StateDir, listening: socket.socket, announce: Callable[[]
     from aiohttp import web
 
     from tasak.core.gateway import Gateway
-    from tasak.server import DEFAULT_DRAIN, Service, create_app
+    from tasak.server import create_app
+    from tasak.service import DRAIN, Service
 
     stop = asyncio.Event()
     gateway = Gateway(state, environment=os.environ)
@@ -115,7 +120,7 @@ async def serve(state: StateDir, listening: socket.socket, announce: Callable[[]
     own = os.stat(state.socket)
     write_private(state.pid_file, f"{os.getpid()}\n")
     gateway.manager.start_cleanup()
-    endings = Endings(service, stop, DEFAULT_DRAIN)
+    endings = Endings(service, stop, DRAIN)
     endings.listen()
     announce()
     log.info("ready")
@@ -133,7 +138,7 @@ async def serve(state: StateDir, listening: socket.socket, announce: Callable[[]
 class Endings:
     """What signals do: SIGTERM drains, a second one and SIGINT do not wait; SIGHUP is nothing to us."""
 
-    def __init__(self, service: "object", stop: asyncio.Event, seconds: float) -> None:
+    def __init__(self, service: "Service", stop: asyncio.Event, seconds: float) -> None:
         self._service = service
         self._stop = stop
         self._seconds = seconds
@@ -154,9 +159,6 @@ class Endings:
             self._draining = asyncio.create_task(self._drain(seconds), name="drain")
 
     async def _drain(self, seconds: float) -> None:
-        from tasak.server import Service
-
-        assert isinstance(self._service, Service)
         survivors = await self._service.drain(seconds)
         if survivors:
             log.error("these process groups survived: %s", survivors)

@@ -1,21 +1,18 @@
 """The daemon's HTTP face: routes, who gets in, and errors as statuses. What is done behind it is the gateway's."""
 
 import asyncio
-import json
 import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
 
 from tasak import __version__, bodies
+from tasak.answers import streamed, whole
 from tasak.client.fast import peer_uid
-from tasak.core.gateway import Gateway
 from tasak.core.settings import CONFIG_VARIABLE
 from tasak.errors import (
     BadRequest,
@@ -23,21 +20,18 @@ from tasak.errors import (
     Forbidden,
     InternalError,
     MethodNotAllowed,
-    OutcomeUnknown,
     TasakError,
     UnknownApp,
     UnknownRoute,
     VersionSkew,
 )
-from tasak.plugin import Progress
-from tasak.request import Reply, Request
+from tasak.request import Request
+from tasak.service import DRAIN, Service
 from tasak.wire import (
     APP_HEADER,
-    EXIT_HEADER,
     JSON,
     MAX_BODY,
     NDJSON,
-    NOTICE_HEADER,
     PLAIN,
     PROMETHEUS,
     RESERVED,
@@ -46,56 +40,11 @@ from tasak.wire import (
     WIRE_VERSION,
 )
 
-# Running calls get this long when the daemon stops and nobody says otherwise.
-DEFAULT_DRAIN = 5.0
 LONGEST_DRAIN = 600.0
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(kw_only=True)
-class Service:
-    """What the routes work on. `stop` ends the process once the answer to `/shutdown` is out."""
-
-    gateway: Gateway
-    instance: str
-    uptime: Callable[[], float]
-    stop: Callable[[], None]
-    is_draining: bool = False
-    running: set["asyncio.Task[Any]"] = field(default_factory=set)
-
-    async def run(self, work: Awaitable[Any]) -> Any:
-        """Do a caller's work in a task of its own, which a drain can end without touching the connection.
-
-        Raises:
-            Draining: the daemon is stopping.
-            OutcomeUnknown: it stopped meanwhile.
-        """
-        task = asyncio.ensure_future(work)
-        self.running.add(task)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            task.cancel()
-            if self.is_draining and not current_task().cancelling():
-                raise OutcomeUnknown("the daemon stopped before the answer came", fix="it may have run") from None
-            raise
-        finally:
-            self.running.discard(task)
-
-    async def drain(self, seconds: float) -> list[int]:
-        """Let running work end, then end it, then every session; the process groups that survived."""
-        self.is_draining = True
-        if self.running:
-            _, late = await asyncio.wait(set(self.running), timeout=seconds)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
-        return list(await self.gateway.shut_down())
-
 
 SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
 
@@ -216,7 +165,9 @@ async def apps(request: web.Request) -> web.Response:
 async def ping(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     asked = of_query(request, request.match_info["app"])
-    found = await service.run(service.gateway.ping(asked, deep=flag(request, "deep"), start=flag(request, "start")))
+    found = await service.run(
+        lambda: service.gateway.ping(asked, deep=flag(request, "deep"), start=flag(request, "start"))
+    )
     return web.json_response(found, status=200 if found["ok"] else 503)
 
 
@@ -224,7 +175,7 @@ async def list_tools(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     require_service(request)
     asked = bodies.list_request(request.match_info["app"], await request.read())
-    listed = await service.run(service.gateway.list_tools(asked, refresh=flag(request, "refresh")))
+    listed = await service.run(lambda: service.gateway.list_tools(asked, refresh=flag(request, "refresh")))
     return web.json_response(
         {
             "app": asked.app,
@@ -240,12 +191,13 @@ async def list_tools(request: web.Request) -> web.Response:
 async def call_tool(request: web.Request) -> web.StreamResponse:
     require_service(request)
     asked = bodies.call_request(request.match_info["app"], await request.read())
+    service = request.app[SERVICE]
     accepted = request.headers.get("Accept", JSON)
     asked = replace(asked, wants_json=not accepted.startswith(PLAIN))
-    if accepted.startswith(NDJSON) or (asked.is_terminal and not asked.wants_json):
-        return await streamed(request, asked, at_once=accepted.startswith(NDJSON))
-    service = request.app[SERVICE]
-    return whole(await service.run(service.gateway.call(asked)), asked)
+    wants_stream = accepted.startswith(NDJSON)
+    if wants_stream or (asked.is_terminal and not asked.wants_json):
+        return await streamed(request, asked, service, always=wants_stream)
+    return whole(await service.run(lambda: service.gateway.call(asked)), asked)
 
 
 async def connections(request: web.Request) -> web.Response:
@@ -259,7 +211,7 @@ async def close_connection(request: web.Request) -> web.Response:
 
 async def restart_connection(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    return web.json_response(await service.run(service.gateway.restart_connection(request.match_info["id"])))
+    return web.json_response(await service.run(lambda: service.gateway.restart_connection(request.match_info["id"])))
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -273,77 +225,9 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def shutdown(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    survivors = await service.drain(seconds(request, "drain", DEFAULT_DRAIN, LONGEST_DRAIN))
+    survivors = await service.drain(seconds(request, "drain", DRAIN, LONGEST_DRAIN))
     asyncio.get_running_loop().call_soon(service.stop)
     return web.json_response({"stopped": True, "survivors": survivors})
-
-
-# ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def whole(reply: Reply, asked: Request) -> web.Response:
-    answer = web.Response(body=reply.body, content_type=JSON if asked.wants_json else PLAIN, charset="utf-8")
-    answer.headers[EXIT_HEADER] = str(reply.exit_status)
-    answer.headers[SESSION_HEADER] = reply.mark
-    for notice in reply.notices:
-        answer.headers.add(NOTICE_HEADER, quote(notice, safe=" ,;:.()'`"))
-    return answer
-
-
-async def streamed(request: web.Request, asked: Request, *, at_once: bool) -> web.StreamResponse:
-    """Progress as it comes, a line each, then the answer. Without `at_once`, whole if there is no progress."""
-    service = request.app[SERVICE]
-    heard: asyncio.Queue[Progress] = asyncio.Queue()
-    work = asyncio.ensure_future(service.run(service.gateway.call(asked, heard.put_nowait)))
-    stream: web.StreamResponse | None = None
-    try:
-        while not work.done():
-            if not heard.empty() or (at_once and stream is None):
-                stream = stream or await open_stream(request)
-                await tell_progress(stream, heard)
-            listening = asyncio.ensure_future(heard.get())
-            await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
-            if listening.done():
-                heard.put_nowait(listening.result())
-            else:
-                listening.cancel()
-    finally:
-        work.cancel()
-    if stream is None:
-        return whole(work.result(), asked)
-    await stream.write(last_line(work))
-    await stream.write_eof()
-    return stream
-
-
-async def open_stream(request: web.Request) -> web.StreamResponse:
-    stream = web.StreamResponse(headers={"Content-Type": NDJSON})
-    await stream.prepare(request)
-    return stream
-
-
-async def tell_progress(stream: web.StreamResponse, heard: "asyncio.Queue[Progress]") -> None:
-    while not heard.empty():
-        each = heard.get_nowait()
-        line = {"progress": {"progress": each.progress, "total": each.total, "message": each.message}}
-        await stream.write(json.dumps(line).encode() + b"\n")
-
-
-def last_line(work: "asyncio.Task[Reply]") -> bytes:
-    problem = work.exception()
-    if problem is None:
-        reply = work.result()
-        line: dict[str, Any] = {
-            "answer": {
-                "exit": reply.exit_status,
-                "session": reply.mark,
-                "notices": list(reply.notices),
-                "body": reply.body.decode(),
-            }
-        }
-    else:
-        line = (problem if isinstance(problem, TasakError) else InternalError(repr(problem))).as_json()
-    return json.dumps(line).encode() + b"\n"
 
 
 # ── what stands in a query ───────────────────────────────────────────────────────────────────────────────────────
@@ -373,9 +257,3 @@ def seconds(request: web.Request, name: str, default: float, most: float) -> flo
     if not 0 <= found <= most:
         raise BadRequest(f"{name} is {value!r}, which is no number of seconds up to {most:g}")
     return found
-
-
-def current_task() -> "asyncio.Task[Any]":
-    task = asyncio.current_task()
-    assert task is not None
-    return task

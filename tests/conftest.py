@@ -19,4 +19,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     of_node = [item for item in items if item.get_closest_marker("node")]
     config.hook.pytest_deselected(items=of_node)
     items[:] = [item for item in items if item not in of_node]
-    print(f"npx is not there: {len(of_node)} tests of servers from npm are left out")
+    config.get_terminal_writer().line(f"npx is not there: {len(of_node)} tests of servers from npm are left out")

@@ -1,0 +1,67 @@
+"""What the daemon does for its callers at once, and how that comes to an end."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from tasak.core.gateway import Gateway
+from tasak.errors import Draining, OutcomeUnknown
+
+# Running calls get this long when the daemon stops and nobody says otherwise.
+DRAIN = 5.0
+
+# Cancelling tells the server; a plugin that swallows it is not waited for.
+CANCEL_GRACE = 2.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(kw_only=True)
+class Service:
+    """What the routes work on. `stop` ends the process once the answer to `/shutdown` is out."""
+
+    gateway: Gateway
+    instance: str
+    uptime: Callable[[], float]
+    stop: Callable[[], None]
+    is_draining: bool = False
+    running: set["asyncio.Task[Any]"] = field(default_factory=set)
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Do a caller's work in a task of its own, which a drain can end without touching the connection.
+
+        Raises:
+            Draining: the daemon is stopping.
+            OutcomeUnknown: it stopped meanwhile.
+        """
+        if self.is_draining:
+            raise Draining("the daemon is stopping")
+        task = asyncio.ensure_future(work())
+        self.running.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            task.cancel()
+            if self.is_draining and not current_task().cancelling():
+                raise OutcomeUnknown("the daemon stopped before the answer came", fix="it may have run") from None
+            raise
+        finally:
+            self.running.discard(task)
+
+    async def drain(self, seconds: float) -> list[int]:
+        """Let running work end, then end it, then every session; the process groups that survived."""
+        self.is_draining = True
+        if self.running:
+            _, late = await asyncio.wait(set(self.running), timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=CANCEL_GRACE)
+        return list(await self.gateway.shut_down())
+
+
+def current_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task
