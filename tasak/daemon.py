@@ -4,16 +4,17 @@ import time
 
 BORN = time.monotonic()
 
-import argparse
 import asyncio
-import importlib
+import functools
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from importlib import import_module
+from logging.handlers import MemoryHandler
 from typing import TYPE_CHECKING
 
 from tasak.client.launcher import LOCK_POLL, READY, has_locked, in_folder_of_long_path
@@ -33,16 +34,19 @@ LEAVING = 5.0
 # After the answers are out, how long their connections may linger.
 CLOSING_TIMEOUT = 1.0
 
+# What is logged before the log is open; more is a bug.
+EARLY_RECORDS = 1000
+
+# A daemon that is stopped as soon as it has started still has its log to open.
+LOG_PATIENCE = 5.0
+
 log = logging.getLogger("tasak.daemon")
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run the daemon until it is stopped; the exit status."""
-    parser = argparse.ArgumentParser(prog="tasak.daemon")
-    parser.add_argument("--log-level")
-    asked = parser.parse_args(words)
     try:
-        run(StateDir.of_user(), log_level=asked.log_level, announce=announce)
+        run(StateDir.of_user(), announce=announce)
     except TasakError as problem:
         print(problem.message, file=sys.stderr)  # noqa: T201 - the starter reads it
         return problem.exit_status
@@ -57,8 +61,8 @@ def announce() -> None:
     os.close(null)
 
 
-def run(state: StateDir, *, log_level: str | None, announce: Callable[[], None]) -> None:
-    """Serve on the user's socket.
+def run(state: StateDir, *, announce: Callable[[], None], log_level: str | None = None) -> None:
+    """Serve on the user's socket. `log_level` goes before the environment's.
 
     Raises:
         DaemonAway: another daemon runs already, or the state folder cannot be used.
@@ -67,11 +71,20 @@ def run(state: StateDir, *, log_level: str | None, announce: Callable[[], None])
     state.create()
     hold(state)
     listening = listen(state)
-    # Lazy, and after the socket is there: callers queue on it meanwhile.
-    from tasak.daemon_log import configure
+    early = MemoryHandler(EARLY_RECORDS, flushLevel=logging.CRITICAL + 1)
+    logging.basicConfig(level=log_level or settings.log_level, handlers=[early])
+    has_log = threading.Event()
+    asyncio.run(serve(state, listening, announce, functools.partial(warm_up, state, early, has_log)))
+    has_log.wait(LOG_PATIENCE)
 
-    configure(state.log, log_level or settings.log_level)
-    asyncio.run(serve(state, listening, announce))
+
+def warm_up(state: StateDir, early: MemoryHandler, has_log: threading.Event) -> None:
+    """Import what the log and the first call need, 0.7 s in all, while the loop has other things to do."""
+    from tasak.daemon_log import write_to
+
+    write_to(state.log, early)
+    has_log.set()
+    import_module("tasak.core.mcp_session")
 
 
 def hold(state: StateDir) -> None:
@@ -102,7 +115,10 @@ def listen(state: StateDir) -> socket.socket:
     return listening
 
 
-async def serve(state: StateDir, listening: socket.socket, announce: Callable[[], None]) -> None:
+async def serve(
+    state: StateDir, listening: socket.socket, announce: Callable[[], None], warm_up: Callable[[], None]
+) -> None:
+    # Lazy, and after the socket is there: callers queue on it meanwhile.
     from aiohttp import web
 
     from tasak.core.gateway import Gateway
@@ -124,8 +140,8 @@ async def serve(state: StateDir, listening: socket.socket, announce: Callable[[]
     endings.listen()
     announce()
     log.info("ready")
-    # Every first call needs it, and the loop has other things to do. Nobody waits for it: it may take a while.
-    threading.Thread(target=importlib.import_module, args=["tasak.core.mcp_session"], daemon=True).start()
+    # Whoever needs it waits for the import itself; nobody waits for the thread, not even a stop.
+    threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
     await stop.wait()
     await endings.finished()
     await runner.cleanup()
@@ -157,6 +173,8 @@ class Endings:
     def _end(self, seconds: float) -> None:
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain(seconds), name="drain")
+        else:
+            self._service.cut_short()
 
     async def _drain(self, seconds: float) -> None:
         survivors = await self._service.drain(seconds)

@@ -1,6 +1,7 @@
 """The daemon's log: JSON lines, one physical line a record."""
 
 import logging
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import structlog
@@ -15,8 +16,8 @@ SHARED: list[Processor] = [
 ]
 
 
-def configure(path: Path, level: str) -> None:
-    """Send every record of this process to the file."""
+def write_to(path: Path, early: MemoryHandler) -> None:
+    """Send every record of this process to the file, those that are in `early` first."""
     handler = PrivateRotatingFile(path)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -28,5 +29,9 @@ def configure(path: Path, level: str) -> None:
             ],
         )
     )
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    early.setTarget(handler)
+    early.close()
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.removeHandler(early)
     logging.captureWarnings(capture=True)

@@ -53,12 +53,16 @@ class Service:
         """Let running work end, then end it, then every session; the process groups that survived."""
         self.is_draining = True
         if self.running:
-            _, late = await asyncio.wait(set(self.running), timeout=seconds)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=CANCEL_GRACE)
+            await asyncio.wait(set(self.running), timeout=seconds)
+        self.cut_short()
+        if self.running:
+            await asyncio.wait(set(self.running), timeout=CANCEL_GRACE)
         return list(await self.gateway.shut_down())
+
+    def cut_short(self) -> None:
+        """Let running work end now, as outcome unknown."""
+        for task in self.running:
+            task.cancel()
 
 
 def current_task() -> "asyncio.Task[Any]":

@@ -12,6 +12,9 @@ LONGEST_TIMEOUT = 86_400
 # argv may carry a file's content.
 MAX_BODY = 64 << 20
 
+# A starter's `--log-level` reaches the daemon as its environment has it anyway.
+LOG_LEVEL_VARIABLE = "TASAK_DAEMON_LOG_LEVEL"
+
 SOCKET_NAME = "daemon.sock"
 CALL_PATH = "/tools/call/"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tasak.errors import DaemonAway
 from tasak.paths import StateDir, open_private
-from tasak.wire import CONTINUE_TIMEOUT
+from tasak.wire import CONTINUE_TIMEOUT, LOG_LEVEL_VARIABLE
 
 # A cold start on a busy machine; others wait as long for whoever is starting.
 START_TIMEOUT = 15.0
@@ -106,13 +106,13 @@ def spawn(state: StateDir, log_level: str | None) -> socket.socket:
     reading, writing = os.pipe()
     try:
         with subprocess.Popen(
-            [sys.executable, "-P", "-m", "tasak.daemon", *(["--log-level", log_level] if log_level else [])],
+            [sys.executable, "-P", "-m", "tasak.daemon"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             # Until it is ready, its stderr is the pipe: whatever stops it from starting is heard here.
             stderr=writing,
             cwd="/",
-            env={name: value for name, value in os.environ.items() if name != "TASAK_TREE"},
+            env=environment(log_level),
             start_new_session=True,
         ) as process:
             os.close(writing)
@@ -129,6 +129,12 @@ def spawn(state: StateDir, log_level: str | None) -> socket.socket:
     if said.endswith(READY) and (connection := connect(state)):
         return connection
     raise not_started(said.decode(errors="replace"), state)
+
+
+def environment(log_level: str | None) -> dict[str, str]:
+    """The caller's, less the mark of a daemon's children."""
+    inherited = {name: value for name, value in os.environ.items() if name != "TASAK_TREE"}
+    return inherited | ({LOG_LEVEL_VARIABLE: log_level} if log_level else {})
 
 
 def until_ready(pipe: int) -> bytes:

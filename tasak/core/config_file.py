@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 from tasak.core import ownership, settings
 from tasak.core.app import Definition
+from tasak.core.bad_text import BadText
 from tasak.core.config_text import Parse
-from tasak.core.config_yaml import BadText
 from tasak.core.nearest import nearest
 from tasak.errors import BadConfig
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tasak.core.config_yaml import MAX_DEPTH, MAX_NODES, TOO_DEEP, TOO_LARGE, BadText, parse_yaml
+from tasak.core.bad_text import MAX_DEPTH, MAX_NODES, TOO_DEEP, TOO_LARGE, BadText
 
 Parse = Callable[[str], object]
 
@@ -23,7 +23,13 @@ def parse(text: str) -> object:
             string, a tag, a second document, a NUL, more than `MAX_NODES` values, more than `MAX_DEPTH` floors.
     """
     # JSON not by the YAML parser, although every JSON text is YAML in principle: libyaml refuses "\ud83d\ude00".
-    value = parse_json(text) if _JSON.match(text) else parse_yaml(text)
+    if _JSON.match(text):
+        value = parse_json(text)
+    else:
+        # Lazy: a first call without any config goes without YAML.
+        from tasak.core.config_yaml import parse_yaml
+
+        value = parse_yaml(text)
     check(value)
     return value
 

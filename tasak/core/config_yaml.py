@@ -6,23 +6,14 @@ from typing import Any
 
 import yaml
 
+from tasak.core.bad_text import MAX_DEPTH, MAX_NODES, TOO_DEEP, TOO_LARGE, BadText
+
 try:
     from yaml import CSafeLoader as _Loader
 except ImportError:  # PyYAML without libyaml: slower, the same answers
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]  # the same interface
 
-# A bomb of aliases runs these out: both count a value each time that it is referred to.
-MAX_NODES = 100_000
-MAX_DEPTH = 64
-
-TOO_LARGE = "it is too large, or its aliases make it so"
-TOO_DEEP = "it is nested too deeply"
-
 _TAG = "tag:yaml.org,2002:"
-
-
-class BadText(Exception):
-    """What is wrong with a text, and on which line where that is known."""
 
 
 def parse_yaml(text: str) -> object:

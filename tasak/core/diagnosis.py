@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import psutil
-
 from tasak.core.connection import Connection, State
 from tasak.core.connection_manager import ConnectionManager, Failure
 from tasak.errors import TasakError
@@ -60,6 +58,9 @@ def describe_failure(failure: Failure, now: float) -> Report:
 
 def of_pool(manager: ConnectionManager, clock: Callable[[], float]) -> list[Report]:
     """Every connection with the processes behind it, then the apps that failed to connect."""
+    # Lazy: only whoever looks at the machine should pay for psutil.
+    from tasak.core.processes import tree
+
     now = clock()
     reports = [describe(connection, now) for connection in manager]
     for report in reports:
@@ -94,26 +95,6 @@ async def probe_one(connection: Connection, clock: Callable[[], float]) -> Repor
         "ping_error": problem,
         "stderr": list(session.last_words())[-SHOWN_LINES:] if session else [],
     }
-
-
-def tree(pid: int | None) -> list[dict[str, Any]]:
-    """The process and its descendants: pid, name, resident memory in bytes."""
-    if pid is None:
-        return []
-    try:
-        root = psutil.Process(pid)
-        members = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return []
-    return [found for member in members if (found := process(member))]
-
-
-def process(member: psutil.Process) -> dict[str, Any] | None:
-    try:
-        with member.oneshot():
-            return {"pid": member.pid, "name": member.name(), "rss": member.memory_info().rss}
-    except psutil.Error:
-        return None
 
 
 def ago(moment: float | None, now: float) -> float | None:

@@ -8,8 +8,9 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasak.core import diagnosis
 from tasak.core.app import App
@@ -18,7 +19,6 @@ from tasak.core.connection import Clock, Connection
 from tasak.core.connection_manager import ConnectionManager, remember
 from tasak.core.content import as_bytes, as_json, as_text
 from tasak.core.host import AppHost
-from tasak.core.metrics import End, Metrics, Operation
 from tasak.core.tool_service import Answer, ToolCall, ToolList, ToolService
 from tasak.errors import TOOL_ERROR_EXIT, ServerError, TasakError, UnknownConnection, Usage
 from tasak.inert import inert, inert_json
@@ -26,6 +26,9 @@ from tasak.paths import StateDir, home
 from tasak.plugin import OnProgress
 from tasak.request import Mark, Reply, Request
 from tasak.transports.registry import Registry
+
+if TYPE_CHECKING:
+    from tasak.core.metrics import End, Metrics, Operation
 
 Result = TypeVar("Result")
 
@@ -55,12 +58,18 @@ class Gateway:
         self.manager = ConnectionManager(
             self.registry, self._host_of, max_connections=self._loader.max_connections, clock=clock
         )
-        self.metrics = Metrics()
         self.service = ToolService(
             self.manager, clock=clock, on_retry=lambda app: self.metrics.retries.labels(app).inc()
         )
         self._clock = clock
         self._told: OrderedDict[tuple[str, Path | None], Sequence[str]] = OrderedDict()
+
+    @cached_property
+    def metrics(self) -> "Metrics":
+        # Lazy: nothing is counted before the first call has been made.
+        from tasak.core.metrics import Metrics
+
+        return Metrics()
 
     @property
     def notices(self) -> list[str]:
@@ -175,7 +184,7 @@ class Gateway:
         await self.manager.shut_down()
         return [pid for pid in pids if is_group_alive(pid)]
 
-    async def _measured(self, app: App, operation: Operation, work: Awaitable[Result]) -> Result:
+    async def _measured(self, app: App, operation: "Operation", work: Awaitable[Result]) -> Result:
         began = self._clock()
         end: End = "unknown"
         try:

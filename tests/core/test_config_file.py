@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasak.core import ownership
+from tasak.core.bad_text import BadText
 from tasak.core.config_file import BrokenFile, ConfigFile, FileReader, SkippedFile
 from tasak.core.config_text import parse
-from tasak.core.config_yaml import BadText
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 

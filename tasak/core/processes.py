@@ -1,0 +1,25 @@
+"""The processes behind a connection, as the machine sees them."""
+
+from typing import Any
+
+import psutil
+
+
+def tree(pid: int | None) -> list[dict[str, Any]]:
+    """The process and its descendants: pid, name, resident memory in bytes."""
+    if pid is None:
+        return []
+    try:
+        root = psutil.Process(pid)
+        members = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+    return [found for member in members if (found := process(member))]
+
+
+def process(member: psutil.Process) -> dict[str, Any] | None:
+    try:
+        with member.oneshot():
+            return {"pid": member.pid, "name": member.name(), "rss": member.memory_info().rss}
+    except psutil.Error:
+        return None
