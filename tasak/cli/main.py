@@ -134,7 +134,7 @@ def main(words: list[str], handover: Handover) -> int:
         if asked.debug:
             raise
         return output.print_error(problem, wants_json=asked.wants_json)
-    except BrokenPipeError:
+    except output.ReaderGone:
         return output.quiet_end()
     except Exception as problem:  # the top of the process
         if asked.debug:

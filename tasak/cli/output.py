@@ -3,7 +3,6 @@
 import json
 import os
 import select
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,11 +12,16 @@ from tasak.inert import inert, inert_json
 STDOUT, STDERR = 1, 2
 
 
+class ReaderGone(Exception):
+    """Whoever read our output has seen enough. No OSError: click would make its own end of that."""
+
+
 def write_all(fd: int, content: bytes) -> None:
     """Write every byte, also to a pipe that does not block.
 
     Raises:
-        OSError: the other side is gone or full.
+        ReaderGone: nobody reads any more.
+        OSError: the other side is full or closed.
     """
     left = memoryview(content)
     while left:
@@ -25,6 +29,8 @@ def write_all(fd: int, content: bytes) -> None:
             left = left[os.write(fd, left) :]
         except BlockingIOError:
             select.select([], [fd], [])
+        except BrokenPipeError:
+            raise ReaderGone from None
 
 
 def say(text: str) -> None:
@@ -85,5 +91,5 @@ def print_error(problem: TasakError, *, wants_json: bool) -> int:
 
 def quiet_end() -> int:
     """The reader of stdout has seen enough; leave as a program does that SIGPIPE ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     return 141

@@ -1,0 +1,219 @@
+"""What may go wrong between the command and its daemon, and how a call ends all the same: once, and honestly."""
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.shell import FAST_APP, PATIENCE, Shell
+
+
+class Witness:
+    """The file in which the server says what it has run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def says(self) -> list[str]:
+        return self.path.read_text().split() if self.path.exists() else []
+
+    def wait_for(self, *words: str) -> None:
+        until(lambda: list(words) == self.says()[-len(words) :])
+
+
+@pytest.fixture
+def witness(shell: Shell) -> Witness:
+    path = shell.home / "exec"
+    shell.configure({"fast": FAST_APP | {"env": {"EXEC": str(path)}}})
+    return Witness(path)
+
+
+@pytest.fixture
+def hung(shell: Shell, witness: Witness) -> Iterator[psutil.Process]:
+    """A daemon that takes connections and does nothing with them."""
+    shell("fast", "echo", "--text", "warm")
+    daemon = psutil.Process(shell.daemon_pid)
+    daemon.suspend()
+    yield daemon
+    if daemon.is_running():
+        daemon.resume()
+
+
+def test_a_hung_daemon_costs_two_seconds_and_the_call_runs_once(
+    shell: Shell, witness: Witness, hung: psutil.Process
+) -> None:
+    done = shell("fast", "counter")
+    hung.resume()
+    until(lambda: "daemon" in shell("daemon", "status").stdout)
+
+    assert (0, "1\n") == (done.returncode, done.stdout)
+    assert "tasak: the daemon does not answer: called directly, nothing stays warm\n" == done.stderr
+    assert ["echo", "counter"] == witness.says()
+
+
+def test_a_hung_daemon_is_told_by_status_and_ended_by_stop(shell: Shell, hung: psutil.Process) -> None:
+    told = shell("daemon", "status")
+    stopped = shell("daemon", "stop")
+
+    assert 4 == told.returncode
+    assert "the daemon does not answer" in told.stdout
+    assert 0 == stopped.returncode
+    assert not is_alive(hung)
+
+
+def test_a_daemon_that_is_killed_in_a_call_leaves_its_outcome_unknown(shell: Shell, witness: Witness) -> None:
+    call = shell.start("fast", "sleep", "--seconds", "60")
+    witness.wait_for("sleep")
+
+    os.kill(shell.daemon_pid, signal.SIGKILL)
+    _, said = call.communicate(timeout=PATIENCE)
+
+    assert 6 == call.returncode
+    assert b"may have run" in said
+    assert ["sleep"] == witness.says()
+
+
+def test_after_a_kill_the_next_call_starts_another(shell: Shell, witness: Witness) -> None:
+    shell("fast", "counter")
+    killed = psutil.Process(shell.daemon_pid)
+    killed.kill()
+    killed.wait(PATIENCE)
+
+    done = shell("fast", "counter")
+
+    assert (0, "1\n") == (done.returncode, done.stdout)
+    assert killed.pid != shell.daemon_pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_cancels_its_call_and_keeps_the_session(
+    number: signal.Signals, shell: Shell, witness: Witness
+) -> None:
+    shell("fast", "counter")
+    call = shell.start("fast", "sleep", "--seconds", "60", preexec_fn=hear_interrupts)
+    witness.wait_for("sleep")
+
+    call.send_signal(number)
+    call.communicate(timeout=PATIENCE)
+
+    witness.wait_for("sleep", "cancel")
+    assert "2\n" == shell("fast", "counter").stdout
+
+
+def test_ctrl_c_ends_a_first_call_too(shell: Shell, witness: Witness) -> None:
+    call = shell.start("fast", "sleep", "--seconds", "60", preexec_fn=hear_interrupts)
+    witness.wait_for("sleep")
+
+    call.send_signal(signal.SIGINT)
+    _, said = call.communicate(timeout=PATIENCE)
+
+    witness.wait_for("sleep", "cancel")
+    assert 130 == call.returncode
+    assert said.endswith(b"tasak: cancelled\n")
+
+
+def test_ctrl_c_ends_a_direct_call_and_its_server(shell: Shell, witness: Witness) -> None:
+    call = shell.start("--no-daemon", "fast", "sleep", "--seconds", "60", preexec_fn=hear_interrupts)
+    witness.wait_for("sleep")
+
+    call.send_signal(signal.SIGINT)
+    call.communicate(timeout=PATIENCE)
+
+    assert 130 == call.returncode
+    until(lambda: not shell.processes())
+
+
+def test_whoever_captures_the_output_does_not_wait_for_the_daemon(shell: Shell, witness: Witness) -> None:
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+
+    call = shell.start("fast", "echo", "--text", "hello", close_fds=False)
+    os.close(writing)
+    out, _ = call.communicate(timeout=PATIENCE)
+
+    assert b"hello\n" == out
+    assert [reading] == select.select([reading], [], [], PATIENCE)[0]
+    assert b"" == os.read(reading, 1)
+    os.close(reading)
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command(shell: Shell, witness: Witness) -> None:
+    for words in (["fast"], ["--no-daemon", "fast"]):
+        call = shell.start(*words, "big", "--size", "4000000")
+        assert call.stdout is not None
+        assert b"xxx" == call.stdout.read(3)
+        call.stdout.close()
+        _, said = call.communicate(timeout=PATIENCE)
+
+        assert call.returncode in (-signal.SIGPIPE, 141)
+        assert b"" == said
+
+
+def test_a_working_directory_that_is_gone_is_no_obstacle(shell: Shell, witness: Witness) -> None:
+    gone = shell.home / "gone"
+    gone.mkdir()
+
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir {gone}; tasak fast echo --text hello"],
+        cwd=gone,
+        env=shell.env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert (0, "hello\n") == (done.returncode, done.stdout)
+
+
+def test_a_state_folder_that_cannot_be_written_means_direct_calls(shell: Shell, witness: Witness) -> None:
+    """As root everything can be written: a file in the folder's place does it for everyone."""
+    (shell.home / ".tasak" / "tasak.yaml").rename(shell.home / "tasak.yaml")
+    (shell.home / ".tasak").rmdir()
+    (shell.home / ".tasak").touch()
+
+    done = shell("fast", "echo", "--text", "hello")
+    (shell.home / ".tasak").unlink()
+
+    assert (0, "hello\n") == (done.returncode, done.stdout)
+    assert "called directly, nothing stays warm" in done.stderr
+
+
+def test_debug_goes_direct_and_tells_how_long_each_step_took(shell: Shell, witness: Witness) -> None:
+    by_flag = shell("--debug", "fast", "echo", "--text", "hello")
+    by_variable = shell("fast", "echo", "--text", "hello", TASAK_DEBUG="1")
+
+    for done in (by_flag, by_variable):
+        assert (0, "hello\n") == (done.returncode, done.stdout)
+        assert " ms\n" in done.stderr
+    assert not (shell.home / ".tasak" / "daemon.pid").exists()
+
+
+def test_no_traceback_without_debug(shell: Shell, witness: Witness) -> None:
+    plain = shell("nowhere", "to", "--go")
+    with_debug = shell("--debug", "nowhere", "to", "--go")
+
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in with_debug.stderr
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def hear_interrupts() -> None:
+    """Whoever runs the tests in the background has SIGINT ignored, and we would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold"
+        time.sleep(0.02)
