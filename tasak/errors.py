@@ -153,7 +153,10 @@ class ConnectFailed(NotExecuted):
 
 
 class ConnectTimedOut(NotExecuted):
+    """It took all the time that it was given, and would take it again."""
+
     code = "connect_timed_out"
+    retry = "after_fix"
 
 
 class BackingOff(NotExecuted):

@@ -135,6 +135,8 @@ def started(asked: Asked, log_level: str | None) -> int:
     state = StateDir.of_user()
     state.create()
     state.disabled.unlink(missing_ok=True)
+    if stopper.is_leaving(state):
+        stopper.is_gone_within(state, stopper.DRAIN + stopper.CLOSING)
     connection = launcher.connect(state) or launcher.start(state, log_level=log_level)
     pid = stopper.listener_pid(connection)
     connection.close()

@@ -48,6 +48,18 @@ def stop(state: StateDir, *, drain: float = DRAIN) -> Sequence[int] | None:
     raise DaemonAway(f"the daemon (process {listener.pid}) does not go")
 
 
+def is_leaving(state: StateDir) -> bool:
+    """Whether the daemon that listens is about to go."""
+    connection = launcher.connect(state)
+    if connection is None:
+        return False
+    try:
+        _, content = client.ask(connection, "GET", "/health")
+        return json.loads(content).get("draining") is True
+    except (DaemonAway, ValueError):
+        return False
+
+
 def shut_down(state: StateDir, drain: float) -> Sequence[int]:
     """Ask it to stop; nothing where it does not answer."""
     try:

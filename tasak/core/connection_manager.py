@@ -140,7 +140,9 @@ class ConnectionManager:
         if found and found.is_usable:
             return found, "warm" if found.state is State.READY else mark_of(found)
         self._check_backoff(app)
-        is_restart = self._drain_older(app) or app.fingerprint in self._lost or found is not None
+        had_older = self._drain_older(app)
+        had_session = found is not None and found.session is not None
+        is_restart = had_older or had_session or app.fingerprint in self._lost
         if found:
             self._retire(found)
         self._make_room()
@@ -161,7 +163,10 @@ class ConnectionManager:
         return connection
 
     def _drain_older(self, app: App) -> bool:
-        """Retire what an earlier text of this app's definition opened; another caller's values may stay."""
+        """Retire what an earlier text of this app's definition opened; another caller's values may stay.
+
+        Returns whether that was a session.
+        """
         older = [
             connection
             for connection in self._live.values()
@@ -172,7 +177,7 @@ class ConnectionManager:
         ]
         for connection in older:
             self._retire(connection)
-        return bool(older)
+        return any(connection.session for connection in older)
 
     def _make_room(self) -> None:
         idle = sorted((each for each in self._live.values() if each.is_idle), key=lambda each: each.used_at)

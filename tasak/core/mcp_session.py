@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from mcp.client.session import ClientSession, IncomingMessage
-from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
@@ -21,6 +20,10 @@ from tasak import __version__
 from tasak.errors import CallTimedOut, ConnectFailed, NotExecuted, ServerError, SessionLost, TasakError
 from tasak.plugin import OnProgress, Peer, Progress
 
+if TYPE_CHECKING:
+    # Types alone: nothing that runs here depends on the SDK's private parts.
+    from mcp.shared._stream_protocols import ReadStream, WriteStream
+
 # Above the ids that the handshake used: a session never uses one twice.
 FIRST_ID = 1000
 
@@ -30,7 +33,7 @@ log = logging.getLogger(__name__)
 class WatchedReader:
     """A read stream that says at once when it has ended."""
 
-    def __init__(self, stream: ReadStream[SessionMessage | Exception], ended: asyncio.Event) -> None:
+    def __init__(self, stream: "ReadStream[SessionMessage | Exception]", ended: asyncio.Event) -> None:
         self._stream = stream
         self._ended = ended
 
@@ -64,7 +67,7 @@ class WatchedReader:
 class WatchedWriter:
     """A write stream that knows of which requests a byte may have gone out."""
 
-    def __init__(self, stream: WriteStream[SessionMessage], ended: asyncio.Event) -> None:
+    def __init__(self, stream: "WriteStream[SessionMessage]", ended: asyncio.Event) -> None:
         self._stream = stream
         self._ended = ended
         self._under_way: set[RequestId] = set()
@@ -106,8 +109,8 @@ class StreamSession:
 
     def __init__(
         self,
-        read: ReadStream[SessionMessage | Exception],
-        write: WriteStream[SessionMessage],
+        read: "ReadStream[SessionMessage | Exception]",
+        write: "WriteStream[SessionMessage]",
         peer: Peer,
         *,
         on_tools_changed: Callable[[], None],
