@@ -17,6 +17,7 @@ TasakError
 │   ├── BrokenTransport     the plugin that reaches the app does not load
 │   ├── ConnectFailed       no session: it did not start, or did not shake hands
 │   ├── ConnectTimedOut
+│   ├── Busy                other calls had all the places that the app has
 │   ├── BackingOff          it failed just now, and again before that
 │   ├── Draining            the daemon is stopping
 │   ├── VersionSkew         the daemon is of another version than the caller
@@ -156,6 +157,13 @@ class ConnectTimedOut(NotExecuted):
     """It took all the time that it was given, and would take it again."""
 
     code = "connect_timed_out"
+    retry = "after_fix"
+
+
+class Busy(NotExecuted):
+    """The caller has waited for its time already."""
+
+    code = "busy"
     retry = "after_fix"
 
 

@@ -8,15 +8,13 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any
 
 from tasak.core.app import App
 from tasak.core.host import AppHost
+from tasak.core.tool_cache import Clock, ToolCache
 from tasak.errors import BackingOff, ConnectFailed, ConnectTimedOut, NotExecuted, TasakError
 from tasak.plugin import Session
 from tasak.transports.registry import Transport
-
-Clock = Callable[[], float]
 
 # As many of a server's last lines as a reader takes in.
 QUOTED_LINES = 10
@@ -41,6 +39,7 @@ class Connection:
         *,
         clock: Clock,
         is_restart: bool,
+        on_answer: Callable[["Connection"], None],
         on_closed: Callable[["Connection"], None],
     ) -> None:
         self.id = secrets.token_hex(4)
@@ -54,22 +53,29 @@ class Connection:
         self.used_at = self.opened_at
         self.succeeded_at: float | None = None
         self.problem: TasakError | None = None
-        self.tools: Any = None
-        """The tool list that `ToolService` keeps here, so that it goes with the session."""
+        self.tools = ToolCache(clock)
         self.gate = asyncio.Semaphore(app.limits.parallel) if app.limits.parallel else None
         self._transport = transport
         self._host = host
         self._clock = clock
+        self._on_answer = on_answer
         self._on_closed = on_closed
         self._stop = asyncio.Event()
         self._ready: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
         # A failure that nobody waits for any more is no news.
         self._ready.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._owner = asyncio.create_task(self._own(), name=f"connection {self.id} to {app.name}")
+        # Not in the task itself: one that is cancelled before its first step runs nothing at all.
+        self._owner.add_done_callback(self._settle)
 
     @property
     def is_usable(self) -> bool:
-        return self.state in (State.CONNECTING, State.READY) and not self._stop.is_set()
+        return self.state in (State.CONNECTING, State.READY) and not self.is_stopped
+
+    @property
+    def is_stopped(self) -> bool:
+        """It was ended on purpose."""
+        return self._stop.is_set()
 
     @property
     def is_idle(self) -> bool:
@@ -108,6 +114,7 @@ class Connection:
     def note_answer(self) -> None:
         self.answered += 1
         self.succeeded_at = self._clock()
+        self._on_answer(self)
 
     def stop(self) -> None:
         """Begin to close; calls that are under way lose their session."""
@@ -123,16 +130,17 @@ class Connection:
     async def _own(self) -> None:
         try:
             await self._serve(await self._connect())
-        except asyncio.CancelledError:
-            self._fail(ConnectFailed(f"{self.app.name}: the connection was closed while it was opened"))
         except TasakError as problem:
             self._fail(problem)
         except (Exception, SystemExit) as problem:
             self._host.log.exception("transport %s", self.app.transport)
             self._fail(ConnectFailed(f"{self.app.name}: transport {self.app.transport}: {problem!r}"))
-        finally:
-            self.state = State.CLOSED
-            self._on_closed(self)
+
+    def _settle(self, _: "asyncio.Task[None]") -> None:
+        if not self._ready.done():
+            self._fail(ConnectFailed(f"{self.app.name}: the connection was closed while it was opened"))
+        self.state = State.CLOSED
+        self._on_closed(self)
 
     async def _connect(self) -> Session:
         attempts = self.app.limits.init_attempts
@@ -159,17 +167,26 @@ class Connection:
             early.cancel()
 
     async def _serve(self, session: Session) -> None:
-        self.state = State.READY
-        self.used_at = self._clock()
-        self._ready.set_result(session)
+        try:
+            if not self._ready.done():  # else its callers were told already that it took too long
+                self.state = State.READY
+                self.used_at = self._clock()
+                self._ready.set_result(session)
+                await self._until_over(session)
+        finally:
+            self.state = State.CLOSING
+            await self._transport.close(session)
+
+    async def _until_over(self, session: Session) -> None:
         waits = [asyncio.ensure_future(self._stop.wait()), asyncio.ensure_future(session.ended.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.state = State.CLOSING
             for wait in waits:
                 wait.cancel()
-            await self._transport.close(session)
+        if not self.is_stopped and not self.answered:
+            message = f"{self.app.name}: {self._command()} ended before it had answered"
+            self.problem = ConnectFailed(with_last_words(message, session.last_words()))
 
     def _fail(self, problem: TasakError) -> None:
         self.problem = self.problem or problem

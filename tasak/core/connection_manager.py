@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tasak.core.app import App
-from tasak.core.connection import Clock, Connection, State
+from tasak.core.connection import Connection, State
 from tasak.core.host import AppHost
+from tasak.core.tool_cache import Clock
 from tasak.errors import BackingOff, Draining, NotExecuted, TasakError
 from tasak.plugin import Session
 from tasak.request import Mark
@@ -154,9 +155,10 @@ class ConnectionManager:
         connection = Connection(
             app,
             transport,
-            self._host_of(app, lambda: setattr(connection, "tools", None)),
+            self._host_of(app, lambda: connection.tools.forget()),
             clock=self._clock,
             is_restart=is_restart,
+            on_answer=self._note_answer,
             on_closed=self._note_closed,
         )
         self._live[app.fingerprint] = connection
@@ -191,20 +193,27 @@ class ConnectionManager:
         if self._live.get(connection.app.fingerprint) is connection:
             del self._live[connection.app.fingerprint]
             self._leaving.add(connection)
+        self._note_lost(connection)
         if connection.is_idle:
             connection.stop()
+
+    def _note_answer(self, connection: Connection) -> None:
+        self._failures.pop(connection.app.fingerprint, None)
 
     def _note_closed(self, connection: Connection) -> None:
         key = connection.app.fingerprint
         self._leaving.discard(connection)
         if self._live.get(key) is connection:
             del self._live[key]
-        if connection.session is not None:
-            remember(self._lost, key, None)
-        if connection.answered:
-            self._failures.pop(key, None)
-        elif connection.problem and isinstance(connection.problem, NotExecuted):
+        self._note_lost(connection)
+        has_failed = not connection.answered and not connection.is_stopped
+        if has_failed and isinstance(connection.problem, NotExecuted):
             self._note_failure(connection.app, connection.problem)
+
+    def _note_lost(self, connection: Connection) -> None:
+        """Whoever comes next is told that its state is gone, if there was any."""
+        if connection.session is not None:
+            remember(self._lost, connection.app.fingerprint, None)
 
     def _note_failure(self, app: App, problem: TasakError) -> None:
         count = self._failures[app.fingerprint].count + 1 if app.fingerprint in self._failures else 1

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tasak.core import diagnosis
 from tasak.core.app import App
 from tasak.core.config import AppSummary, Config, Loader
-from tasak.core.connection import Clock, Connection
+from tasak.core.connection import Connection
 from tasak.core.connection_manager import ConnectionManager, remember
 from tasak.core.content import as_bytes, as_json, as_text
 from tasak.core.host import AppHost
+from tasak.core.tool_cache import Clock
 from tasak.core.tool_service import Answer, ToolCall, ToolList, ToolService
 from tasak.errors import TOOL_ERROR_EXIT, ServerError, TasakError, UnknownConnection, Usage
 from tasak.inert import inert, inert_json
@@ -62,7 +63,8 @@ class Gateway:
             self.manager, clock=clock, on_retry=lambda app: self.metrics.retries.labels(app).inc()
         )
         self._clock = clock
-        self._told: OrderedDict[tuple[str, Path | None], Sequence[str]] = OrderedDict()
+        self._told: OrderedDict[str, None] = OrderedDict()
+        self._notices: OrderedDict[tuple[str, Path | None], Sequence[str]] = OrderedDict()
 
     @cached_property
     def metrics(self) -> "Metrics":
@@ -73,8 +75,8 @@ class Gateway:
 
     @property
     def notices(self) -> list[str]:
-        """What is wrong with the apps that were called, as far as their last callers were told."""
-        return [notice for notices in self._told.values() for notice in notices]
+        """What was wrong with the apps that were called when that was last done, each once."""
+        return list(dict.fromkeys(notice for notices in self._notices.values() for notice in notices))
 
     def config(self, cwd: Path | None, env: Mapping[str, str]) -> Config:
         return self._loader.load(cwd, env)
@@ -149,7 +151,7 @@ class Gateway:
             reports = await diagnosis.probe(connections, self._clock)
         else:
             reports = [diagnosis.describe(connection, self._clock()) for connection in connections]
-        failures = [failure for failure in self.manager.failures if failure.app.name == app.name]
+        failures = [each for each in self.manager.failures if is_same(each.app, app)]
         return {
             "app": app.name,
             "ok": bool(reports) and all(each.get("ok", each["state"] == "ready") for each in reports),
@@ -200,7 +202,7 @@ class Gateway:
             self.metrics.seconds.labels(app.name, operation).observe(self._clock() - began)
 
     def _connections_of(self, app: App) -> list[Connection]:
-        return [each for each in self.manager if each.app.name == app.name and each.app.file == app.file]
+        return [each for each in self.manager if is_same(each.app, app)]
 
     def _app(self, request: Request) -> App:
         config = self.config(request.cwd, request.env)
@@ -208,11 +210,14 @@ class Gateway:
 
     def _news(self, app: App) -> Sequence[str]:
         """Those of the app's notices that no caller was told yet."""
-        told = self._told.get((app.name, app.file), ())
-        if told == app.notices:
-            return ()
-        remember(self._told, (app.name, app.file), app.notices)
-        return [notice for notice in app.notices if notice not in told]
+        if app.notices:
+            remember(self._notices, (app.name, app.file), app.notices)
+        else:
+            self._notices.pop((app.name, app.file), None)
+        news = [notice for notice in app.notices if notice not in self._told]
+        for notice in news:
+            remember(self._told, notice, None)
+        return news
 
     def _host_of(self, app: App, on_tools_changed: Callable[[], None]) -> AppHost:
         return AppHost(
@@ -242,6 +247,11 @@ def state_of(app: AppSummary, states: Mapping[Any, str], failed: Collection[Any]
         return "disabled"
     key = (app.name, app.file)
     return states.get(key) or ("backoff" if key in failed else "idle")
+
+
+def is_same(some: App, other: App) -> bool:
+    """Whether the same file defines both: another project's app may have the same name."""
+    return (some.name, some.file) == (other.name, other.file)
 
 
 def is_group_alive(pid: int) -> bool:

@@ -1,27 +1,27 @@
 """Lists and calls tools over pooled sessions: the tool-list cache, the deadlines, and the one place that repeats."""
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tasak.core import policy
 from tasak.core.app import App
 from tasak.core.arguments import ArgumentReader
-from tasak.core.connection import Clock, Connection, with_last_words
+from tasak.core.connection import Connection, with_last_words
 from tasak.core.connection_manager import ConnectionManager, Lease
 from tasak.core.nearest import nearest
 from tasak.core.signature import help_text
-from tasak.errors import CallTimedOut, NotExecuted, OutcomeUnknown, TasakError, UnknownTool
+from tasak.core.tool_cache import Clock, Tool, Tools
+from tasak.errors import Busy, CallTimedOut, NotExecuted, OutcomeUnknown, TasakError, UnknownTool
 from tasak.plugin import OnProgress
 from tasak.request import Mark
 
 # A server that pages for ever is cut off; nobody has this many tools.
 MAX_PAGES = 1000
-
-Tool = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,17 +60,22 @@ class ToolList:
     mark: Mark
 
 
-@dataclass(frozen=True, slots=True)
-class CachedTools:
-    by_name: Mapping[str, Tool]
-    fetched_at: float
-    readers: dict[str, ArgumentReader] = field(default_factory=dict)
-    """Of the tools that were called: reading a schema is dear."""
+@dataclass(slots=True)
+class Deadline:
+    """The end of a call whatever happens, counted from its first write; a repeated one has the same."""
 
-    def reader(self, app: str, tool: str) -> ArgumentReader:
-        if tool not in self.readers:
-            self.readers[tool] = ArgumentReader(app, self.by_name[tool])
-        return self.readers[tool]
+    seconds: float
+    at: float | None = None
+
+    def begin(self) -> float:
+        """The end, on the loop's clock."""
+        if self.at is None:
+            self.at = asyncio.get_running_loop().time() + self.seconds
+        return self.at
+
+    @property
+    def is_over(self) -> bool:
+        return self.at is not None and asyncio.get_running_loop().time() >= self.at
 
 
 class ToolService:
@@ -95,12 +100,12 @@ class ToolService:
             ServerError, OutcomeUnknown: it did not list them.
         """
         async with self._manager.lease(app) as lease:
-            known = lease.connection.tools
-            cached = await self._tools(lease, refresh=refresh)
+            cached = None if refresh else lease.connection.tools.known(app.limits.cache_ttl)
+            tools = cached or await ask(lease, anew=refresh)
             return ToolList(
-                tools=[tool for name, tool in cached.by_name.items() if policy.is_allowed(app, name)],
-                is_cached=cached is known,
-                age=self._clock() - cached.fetched_at,
+                tools=[tool for name, tool in tools.by_name.items() if policy.is_allowed(app, name)],
+                is_cached=cached is not None,
+                age=self._clock() - tools.fetched_at,
                 ttl=app.limits.cache_ttl,
                 mark=lease.mark,
             )
@@ -115,33 +120,34 @@ class ToolService:
             OutcomeUnknown: it may have run.
         """
         policy.require_allowed(call.app, call.tool)
-        ends = asyncio.get_running_loop().time() + call.app.limits.call_timeout_max
+        deadline = Deadline(call.app.limits.call_timeout_max)
         for left in range(call.app.limits.retries, -1, -1):
             try:
-                return await self._call_once(call)
+                return await self._call_once(call, deadline)
             except TasakError as problem:
-                is_late = asyncio.get_running_loop().time() >= ends
-                if not left or is_late or not policy.may_run_again(problem, call.app, call.tool):
+                if not left or deadline.is_over or not policy.may_run_again(problem, call.app, call.tool):
                     raise
                 self._on_retry(call.app.name)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _call_once(self, call: ToolCall) -> Answer:
+    async def _call_once(self, call: ToolCall, deadline: Deadline) -> Answer:
         async with self._manager.lease(call.app) as lease:
-            cached = await self._tools_with(lease, call.tool)
-            given = arguments_of(call, cached.reader(call.app.name, call.tool))
+            tools = await tools_with(lease, call.tool)
+            given = arguments_of(call, tools.reader(call.app.name, call.tool))
             if given is None:
-                return Answer(mark=lease.mark, help=help_text(call.app.name, cached.by_name[call.tool]))
-            result = await self._send(lease, call, given)
+                return Answer(mark=lease.mark, help=help_text(call.app.name, tools.by_name[call.tool]))
+            result = await self._send(lease, call, given, deadline)
             return Answer(mark=lease.mark, result=result)
 
-    async def _send(self, lease: Lease, call: ToolCall, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _send(
+        self, lease: Lease, call: ToolCall, given: Mapping[str, Any], deadline: Deadline
+    ) -> Mapping[str, Any]:
         limits = call.app.limits
         connection = lease.connection
         async with turn(connection, limits.call_timeout):
             connection.calls += 1
             try:
-                async with asyncio.timeout(limits.call_timeout_max):
+                async with asyncio.timeout_at(deadline.begin()):
                     result = await lease.session.request(
                         "tools/call",
                         {"name": call.tool, "arguments": given},
@@ -158,29 +164,30 @@ class ToolService:
         connection.note_answer()
         return result
 
-    async def _tools_with(self, lease: Lease, name: str) -> CachedTools:
-        known = lease.connection.tools
-        cached = await self._tools(lease)
-        if name not in cached.by_name and cached is known:
-            cached = await self._tools(lease, refresh=True)
-        if name not in cached.by_name:
-            app = lease.connection.app.name
-            near = nearest(name, cached.by_name)
-            raise UnknownTool(
-                f"{app} has no tool {name!r}",
-                fix=f"did you mean {near!r}?" if near else f"`tasak {app}` lists its tools",
-            )
-        return cached
 
-    async def _tools(self, lease: Lease, *, refresh: bool = False) -> CachedTools:
-        connection = lease.connection
-        cached: CachedTools | None = connection.tools
-        if cached and not refresh and self._clock() - cached.fetched_at < connection.app.limits.cache_ttl:
-            return cached
-        connection.tools = CachedTools(await fetch_tools(lease), self._clock())
-        connection.note_answer()
-        fetched: CachedTools = connection.tools
-        return fetched
+async def tools_with(lease: Lease, name: str) -> Tools:
+    """The app's tools, with that of this name among them.
+
+    Raises:
+        UnknownTool: it is not among them, not even now.
+        NotExecuted: the server does not list them.
+    """
+    app = lease.connection.app
+    cached = lease.connection.tools.known(app.limits.cache_ttl)
+    tools = cached or await ask(lease, anew=False)
+    if name not in tools.by_name and cached:
+        tools = await ask(lease, anew=True)
+    if name not in tools.by_name:
+        near = nearest(name, tools.by_name)
+        raise UnknownTool(
+            f"{app.name} has no tool {name!r}",
+            fix=f"did you mean {near!r}?" if near else f"`tasak {app.name}` lists its tools",
+        )
+    return tools
+
+
+async def ask(lease: Lease, *, anew: bool) -> Tools:
+    return await lease.connection.tools.ask(functools.partial(fetch_tools, lease), anew=anew)
 
 
 def arguments_of(call: ToolCall, reader: ArgumentReader) -> Mapping[str, Any] | None:
@@ -211,6 +218,7 @@ async def fetch_tools(lease: Lease) -> Mapping[str, Tool]:
         # Listing changes nothing: whatever went wrong, the caller's call was not sent.
         message = with_last_words(f"{app.name}: listing its tools: {problem.message}", lease.session.last_words())
         raise NotExecuted(message, fix=problem.fix) from problem
+    lease.connection.note_answer()
     return tools
 
 
@@ -226,7 +234,7 @@ async def turn(connection: Connection, seconds: float) -> AsyncIterator[None]:
     """Wait for one of the app's `parallel` places, `seconds` at the most.
 
     Raises:
-        NotExecuted: there was none.
+        Busy: there was none.
     """
     if connection.gate is None:
         yield
@@ -236,7 +244,7 @@ async def turn(connection: Connection, seconds: float) -> AsyncIterator[None]:
             await connection.gate.acquire()
     except TimeoutError:
         name = connection.app.name
-        raise NotExecuted(
+        raise Busy(
             f"{name}: other calls held its {connection.app.limits.parallel} places for {seconds:g} s",
             fix="try again, raise `parallel` or --timeout",
         ) from None

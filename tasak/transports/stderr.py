@@ -25,13 +25,15 @@ class StderrLog:
     def __init__(self, path: Path | None) -> None:
         self._ring: deque[str] = deque(maxlen=RING_LINES)
         self._partial = b""
-        self._file = rotating_file(path) if path else None
+        self._path = path
+        self._file: PrivateRotatingFile | None = None
 
     def lines(self) -> Sequence[str]:
         return [*self._ring, *([self._as_text(self._partial)] if self._partial else [])]
 
     async def drain(self, stream: asyncio.StreamReader) -> None:
         """Read until the end. A process never waits for us to read its stderr."""
+        self._file = rotating_file(self._path) if self._path else None
         while chunk := await stream.read(CHUNK):
             *whole, self._partial = (self._partial + chunk).split(b"\n")
             for line in whole:

@@ -1,0 +1,67 @@
+"""The tool list of one session: asked for once, however many callers want it, and kept until it has changed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from tasak.core.arguments import ArgumentReader
+
+Tool: TypeAlias = Mapping[str, Any]
+"""A tool as `tools/list` has it."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The tools by name, as they were when the server was asked."""
+
+    by_name: Mapping[str, Tool]
+    fetched_at: float
+    _readers: dict[str, ArgumentReader] = field(default_factory=dict)
+
+    def reader(self, app: str, tool: str) -> ArgumentReader:
+        """Reading a schema is dear: once for each tool that is called."""
+        if tool not in self._readers:
+            self._readers[tool] = ArgumentReader(app, self.by_name[tool])
+        return self._readers[tool]
+
+
+class ToolCache:
+    """What is known of one session's tools."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: Tools | None = None
+        self._asking: asyncio.Task[Tools] | None = None
+
+    def forget(self) -> None:
+        """The list is no longer what it was; one that is under way may be the old one still."""
+        self._known = None
+        self._asking = None
+
+    def known(self, ttl: float) -> Tools | None:
+        """The list, if there is one of less than `ttl` seconds."""
+        is_fresh = self._known is not None and self._clock() - self._known.fetched_at < ttl
+        return self._known if is_fresh else None
+
+    async def ask(self, fetch: Callable[[], Awaitable[Mapping[str, Tool]]], *, anew: bool) -> Tools:
+        """The list from the server; with `anew` not one that was asked for before. Raises what `fetch` raises."""
+        if self._asking is None or anew:
+            self._asking = asyncio.create_task(self._fetch(fetch), name="tools/list")
+            # A failure that nobody waits for any more is no news.
+            self._asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # A caller that is cancelled does not cancel it for the others.
+        return await asyncio.shield(self._asking)
+
+    async def _fetch(self, fetch: Callable[[], Awaitable[Mapping[str, Tool]]]) -> Tools:
+        this = asyncio.current_task()
+        try:
+            found = Tools(await fetch(), self._clock())
+            if self._asking is this:
+                self._known = found
+            return found
+        finally:
+            if self._asking is this:
+                self._asking = None
