@@ -150,7 +150,7 @@ class StreamSession:
         try:
             answer = await session.initialize()
         except MCPError as problem:
-            if problem.error.code == CONNECTION_CLOSED:
+            if problem.error.code == CONNECTION_CLOSED and self.ended.is_set():
                 raise ConnectFailed(await self._peer.why_ended()) from problem
             raise ConnectFailed(f"the handshake was refused: {problem.error.message}") from problem
         except (ValueError, RuntimeError) as problem:

@@ -1,7 +1,7 @@
 """Owning a process that speaks lines of JSON-RPC: its two streams, its stderr, and its end.
 
 Closing goes from polite to certain, and each step is bounded: stdin is closed, then the process group gets SIGTERM,
-then SIGKILL, and then we look whether anyone of it is left.
+then SIGKILL.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Child(Peer):
                 return f"{name} closed its stdout"
             status = self._process.returncode
         ending = f"was killed by {signal_name(-status)}" if status < 0 else f"exited with status {status}"
-        strange = f"; on stdout it had said {self.read.first_strange!r}" if self.read.first_strange else ""
+        strange = f"; on stdout it had said: {self.read.first_strange}" if self.read.first_strange else ""
         return f"{name} {ending}{strange}"
 
     async def aclose(self) -> None:

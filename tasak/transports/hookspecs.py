@@ -1,4 +1,4 @@
-"""The verbs of a transport. Each may be a plain function or `async def`; an implementation may take fewer arguments."""
+"""The verbs of a transport. An implementation may take fewer arguments; all but the schema may be `async def`."""
 
 from typing import Any
 

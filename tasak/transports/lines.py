@@ -91,14 +91,22 @@ class LineWriter:
             anyio.ClosedResourceError: the pipe was closed before; nothing was written.
             anyio.BrokenResourceError: it broke; some of it may have been.
         """
+        # Lazy: whoever has a message has imported it.
+        from mcp_types import JSONRPCNotification
+
         if self._stream.is_closing():
             raise anyio.ClosedResourceError
         line = item.message.model_dump_json(by_alias=True, exclude_unset=True)
         self._stream.write(line.encode() + b"\n")
+        if isinstance(item.message, JSONRPCNotification):
+            # Short, and often the last word of a call whose time is over: it waits for no server that does not read.
+            return
         try:
             await self._stream.drain()
         except OSError:
             raise anyio.BrokenResourceError from None
+        if self._stream.is_closing():  # asyncio tells of a broken pipe one turn of the loop too late for `drain`
+            raise anyio.BrokenResourceError
 
     def close(self) -> None:
         self._stream.close()

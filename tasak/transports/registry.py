@@ -45,8 +45,10 @@ class Transport:
         """
         try:
             schema = self._hooks["transport_schema"]()
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise broken(self.name, f"its transport_schema raised {problem!r}") from problem
+        if inspect.iscoroutine(schema):
+            schema.close()
         if not isinstance(schema, dict):
             raise broken(self.name, f"its transport_schema answered {type(schema).__name__} instead of a dict")
         return schema
@@ -70,8 +72,6 @@ class Registry:
         for point in entry_points(group=GROUP) if found is None else found:
             self._found.setdefault(point.name, []).append(point)
         self._loaded: dict[str, Transport] = {}
-        self._plugins = pluggy.PluginManager("tasak")
-        self._plugins.add_hookspecs(hookspecs)
 
     def names(self) -> list[str]:
         return sorted(self._found)
@@ -106,27 +106,9 @@ class Registry:
 
     def _load(self, point: EntryPoint) -> Transport:
         try:
-            module = point.load()
-            self._register(module, point.name)
+            return Transport(point.name, hooks_of(point.load(), point.name))
         except (Exception, SystemExit) as problem:
             raise broken(point.name, f"{type(problem).__name__}: {problem}") from problem
-        others = [plugin for plugin in self._plugins.get_plugins() if plugin is not module]
-        # pluggy does not await, and the first coroutine would win whatever it answers: one plugin per caller.
-        return Transport(point.name, {verb: self._plugins.subset_hook_caller(verb, others) for verb in VERBS})
-
-    def _register(self, module: ModuleType, name: str) -> None:
-        self._plugins.register(module, name=name)
-        try:
-            self._plugins.check_pending()
-            self._require_all_verbs(module)
-        except Exception:
-            self._plugins.unregister(module)
-            raise
-
-    def _require_all_verbs(self, module: ModuleType) -> None:
-        having = {caller.name for caller in self._plugins.get_hookcallers(module) or ()}
-        if missing := [verb for verb in VERBS if verb not in having]:
-            raise LookupError(f"it has no hook {', '.join(missing)}")
 
     def _info(self, point: EntryPoint) -> PluginInfo:
         reason = None
@@ -141,6 +123,24 @@ class Registry:
             state="broken" if reason else "ok",
             reason=reason,
         )
+
+
+def hooks_of(module: ModuleType, name: str) -> Mapping[str, Callable[..., Any]]:
+    """The plugin's verbs.
+
+    Raises:
+        PluginValidationError: a hook is misspelt, or takes arguments that there are not.
+        LookupError: a verb is missing.
+    """
+    # One manager a plugin: pluggy does not await, and among several the first coroutine wins whatever it answers.
+    plugins = pluggy.PluginManager("tasak")
+    plugins.add_hookspecs(hookspecs)
+    plugins.register(module, name=name)
+    plugins.check_pending()
+    hooks = {verb: getattr(plugins.hook, verb) for verb in VERBS}
+    if missing := [verb for verb, caller in hooks.items() if not caller.get_hookimpls()]:
+        raise LookupError(f"it has no hook {', '.join(missing)}")
+    return hooks
 
 
 async def settled(answer: Any) -> Any:

@@ -20,11 +20,11 @@ SCHEMA = {
             "description": "The program and its arguments: a string (split like a shell's, never run by one) or a list",
             "format": "command",
             "type": ["string", "array"],
-            "items": {"type": "string"},
+            "items": {"type": ["string", "number"]},
             "minItems": 1,
             "minLength": 1,
         },
-        "args": {"description": "More arguments", "type": "array", "items": {"type": "string"}},
+        "args": {"description": "More arguments", "type": "array", "items": {"type": ["string", "number"]}},
         "env": {
             "description": "Environment variables for the program",
             "type": "object",

@@ -1,0 +1,325 @@
+"""Owning a process: how it is started, why it ended, and that it is gone."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasak.errors import ConnectFailed
+from tasak.transports.child import EOF_GRACE, EXIT_STATUS_GRACE, KILL_GRACE, TERM_GRACE, Child
+from tasak.transports.stderr import StderrLog
+
+PATIENCE = 20.0
+# What a busy machine may add to a time that is bounded.
+SLACK = 1.0
+
+# `tell` sends a message to the test; the program ends when its stdin does, if nothing else is said.
+PROLOGUE = """
+import json, os, signal, subprocess, sys, time
+def tell(**what):
+    print(json.dumps({"jsonrpc": "2.0", "id": 0, "result": what}), flush=True)
+"""
+UNTIL_EOF = "\ntell(ready=True); sys.stdin.read()\n"
+
+# What a program may leave in the background.
+SLEEPER = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"]
+
+
+def program(script: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", PROLOGUE + script]
+
+
+async def spawn(*command: str, directory: Path | str = "/", log: Path | None = None, **environment: str) -> Child:
+    return await Child.spawn(command, environment=environment, directory=directory, stderr=StderrLog(log))
+
+
+@asynccontextmanager
+async def running(*command: str, **how: Any) -> AsyncIterator[Child]:
+    """The process of `command`, closed at the end if the test has not done that."""
+    child = await spawn(*command, **how)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield child
+    finally:
+        await child.aclose()
+
+
+async def told_by(child: Child) -> dict[str, Any]:
+    item = await child.read.receive()
+    assert not isinstance(item, Exception)
+    return item.message.result
+
+
+async def seconds_of(work: Any) -> float:
+    began = time.monotonic()
+    await asyncio.wait_for(work, PATIENCE)
+    return time.monotonic() - began
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - the end of a process that is not ours is told to nobody
+            await asyncio.sleep(0.005)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+# Starting
+
+
+async def test_it_has_a_session_and_a_process_group_of_its_own():
+    async with running(*program(UNTIL_EOF)) as child:
+        assert [child.pid, child.pid] == [os.getsid(child.pid), os.getpgid(child.pid)]
+
+
+async def test_nothing_but_the_first_three_descriptors_reaches_it():
+    script = """
+def is_open(fd):
+    try:
+        return bool(os.fstat(fd))
+    except OSError:
+        return False
+tell(open=[fd for fd in range(256) if is_open(fd)])
+"""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    try:
+        async with running(*program(script + UNTIL_EOF)) as child:
+            assert {"open": [0, 1, 2]} == await told_by(child)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+async def test_its_environment_is_the_given_one_and_no_more():
+    async with running(*program(UNTIL_EOF), A="1", B="zażółć") as child:
+        assert {"A": "1", "B": "zażółć"} == psutil.Process(child.pid).environ()
+
+
+async def test_it_runs_in_the_given_directory(tmp_path):
+    async with running(*program("tell(cwd=os.getcwd())" + UNTIL_EOF), directory=tmp_path) as child:
+        assert {"cwd": str(tmp_path.resolve())} == await told_by(child)
+
+
+async def test_its_words_arrive_as_they_are_and_no_shell_reads_them():
+    words = ["a b", "$HOME", "*", "'", "", ";", "\udcff"]
+    script = "tell(words=[os.fsencode(word).hex() for word in sys.argv[1:]])"
+
+    async with running(*program(script + UNTIL_EOF), *words) as child:
+        assert {"words": [os.fsencode(word).hex() for word in words]} == await told_by(child)
+
+
+async def test_a_program_that_floods_stderr_is_not_kept_waiting(tmp_path):
+    script = "[os.write(2, b'x' * 99 + b'\\n') for _ in range(10_000)]"
+
+    async with running(*program(script + UNTIL_EOF), log=tmp_path / "app.log") as child:
+        assert {"ready": True} == await told_by(child)
+        assert ["x" * 99] * 200 == child.last_words()
+
+
+@pytest.fixture
+def not_a_program(tmp_path: Path) -> Path:
+    path = tmp_path / "not-a-program"
+    path.write_bytes(b"\x7fELF")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "directory", "reason"),
+    [
+        ("/nowhere/program", "/", "No such file or directory: '/nowhere/program'"),
+        (sys.executable, "/nowhere", "No such file or directory: '/nowhere'"),
+        ("/", "/", "Permission denied: '/'"),
+        (None, "/", "Exec format error"),
+        ("a\0b", "/", "embedded null byte"),
+    ],
+    ids=["no program", "no directory", "a folder", "no format", "a NUL"],
+)
+async def test_what_cannot_be_started_is_named(not_a_program, command, directory, reason):
+    command = command or str(not_a_program)
+
+    with pytest.raises(ConnectFailed) as raised:
+        await spawn(command, directory=directory)
+
+    assert raised.value.message.startswith(f"{command} cannot be started in {directory}: ")
+    assert reason in raised.value.message
+
+
+# Why it ended
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("sys.exit(3)", "exited with status 3"),
+        ("", "exited with status 0"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", "was killed by SIGTERM"),
+        ("os.close(1); sys.stdin.read(); os._exit(0)", "closed its stdout"),
+    ],
+)
+async def test_why_it_ended_is_known(script, reason):
+    async with running(*program(script)) as child:
+        assert [] == [item async for item in child.read]
+
+        assert f"{Path(sys.executable).name} {reason}" == await child.why_ended()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no real-time signals here")
+async def test_a_signal_without_a_name_is_given_by_its_number():
+    number = signal.SIGRTMIN + 3
+
+    async with running(*program(f"os.kill(os.getpid(), {number})")) as child:
+        assert (await child.why_ended()).endswith(f" was killed by signal {number}")
+
+
+async def test_what_it_said_last_is_there_when_the_reason_is():
+    script = "[print('line', n, file=sys.stderr) for n in range(100)]; sys.stderr.write('ouch'); sys.exit(3)"
+
+    async with running(*program(script)) as child:
+        await child.why_ended()
+
+        assert [*(f"line {number}" for number in range(100)), "ouch"] == child.last_words()
+
+
+async def test_the_reason_is_known_soon_even_when_someone_else_keeps_the_streams_open():
+    script = f"subprocess.Popen({SLEEPER}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL); sys.exit(3)"
+
+    async with running(*program(script)) as child:
+        assert [] == [item async for item in child.read]
+        began = time.monotonic()
+
+        assert (await child.why_ended()).endswith(" exited with status 3")
+        assert time.monotonic() - began < EXIT_STATUS_GRACE + SLACK
+
+
+@pytest.mark.slow  # 128 MiB through a pipe
+async def test_a_line_above_the_bound_is_the_reason():
+    script = "sys.stdout.buffer.write(b'x' * (129 << 20)); sys.stdout.flush()"
+
+    async with running(*program(script)) as child:
+        assert [] == [item async for item in child.read]
+
+        assert (await child.why_ended()).endswith(" sent a line of more than 128 MiB")
+
+
+# Closing
+
+
+async def test_one_that_ends_with_its_stdin_is_left_to_it_and_soon_gone(tmp_path):
+    script = "signal.signal(signal.SIGTERM, lambda *_: tell(terminated=True))" + UNTIL_EOF
+    script += "open('saved', 'w').close(); sys.stderr.write('saved\\n')"
+    child = await spawn(*program(script), directory=tmp_path, log=tmp_path / "app.log")
+    await told_by(child)
+
+    took = await seconds_of(child.aclose())
+
+    assert not is_alive(child.pid)
+    assert (tmp_path / "saved").exists()
+    assert ["saved"] == child.last_words()
+    assert "saved\n" == (tmp_path / "app.log").read_text()
+    assert took < EOF_GRACE
+
+
+async def test_one_that_stays_is_told_to_go(tmp_path):
+    script = """
+def save(*_):
+    open("saved", "w").close()
+    os._exit(0)
+signal.signal(signal.SIGTERM, save)
+tell(ready=True)
+while True:
+    time.sleep(1000)
+"""
+    child = await spawn(*program(script), directory=tmp_path)
+    await told_by(child)
+
+    took = await seconds_of(child.aclose())
+
+    assert not is_alive(child.pid)
+    assert (tmp_path / "saved").exists()
+    assert EOF_GRACE <= took < EOF_GRACE + TERM_GRACE
+
+
+async def test_one_that_will_not_go_is_killed_with_its_group():
+    script = f"""
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+tell(other=subprocess.Popen({SLEEPER}).pid)
+while True:
+    time.sleep(1000)
+"""
+    child = await spawn(*program(script))
+    other = (await told_by(child))["other"]
+
+    took = await seconds_of(child.aclose())
+
+    assert not is_alive(child.pid)
+    await until(lambda: not is_alive(other))
+    assert EOF_GRACE + TERM_GRACE <= took < EOF_GRACE + TERM_GRACE + KILL_GRACE
+
+
+@pytest.mark.parametrize("streams", ["subprocess.DEVNULL", "None"], ids=["streams of its own", "its leader's streams"])
+async def test_one_that_a_polite_leader_leaves_behind_is_killed(streams):
+    script = f"tell(other=subprocess.Popen({SLEEPER}, stdin={streams}, stdout={streams}, stderr={streams}).pid)"
+    child = await spawn(*program(script + UNTIL_EOF))
+    other = (await told_by(child))["other"]
+    assert is_alive(other)
+
+    took = await seconds_of(child.aclose())
+
+    assert not is_alive(child.pid)
+    await until(lambda: not is_alive(other))
+    assert took < EOF_GRACE + TERM_GRACE
+
+
+async def test_one_that_died_before_is_closed_at_once():
+    child = await spawn(*program(f"tell(other=subprocess.Popen({SLEEPER}, stdout=subprocess.DEVNULL).pid)"))
+    other = (await told_by(child))["other"]
+    await child.why_ended()
+
+    await asyncio.wait_for(child.aclose(), PATIENCE)
+
+    await until(lambda: not is_alive(other))
+
+
+async def test_a_closing_that_is_cancelled_kills_at_once():
+    child = await spawn(*program("signal.signal(signal.SIGTERM, signal.SIG_IGN); tell(); time.sleep(1000)"))
+    await told_by(child)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await child.aclose()
+
+    await until(lambda: not is_alive(child.pid))
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_behind():
+    here = psutil.Process()
+    await (await spawn(*program(UNTIL_EOF))).aclose()
+    tasks, descriptors = asyncio.all_tasks(), here.num_fds()
+
+    for turns in range(10):
+        starting = asyncio.create_task(spawn(*program(UNTIL_EOF)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        if not starting.cancelled():
+            await starting.result().aclose()
+
+    await until(lambda: [] == here.children())
+    assert (tasks, descriptors) == (asyncio.all_tasks(), here.num_fds())
