@@ -63,6 +63,7 @@ class AppGroup(click.Group):
 @click.option("--call-id", metavar="ID", help="A name for this call.")
 @click.option("--no-daemon", is_flag=True, help="Call directly; nothing stays warm.")
 @click.option("--debug", is_flag=True, help="Call directly, show timings and tracebacks.")
+@click.version_option(__version__, message="tasak %(version)s", help="Show the version and exit.")
 @click.pass_context
 def cli(ctx: click.Context, /, **options: Any) -> None:
     """Call the tools of your MCP servers; they stay warm between commands.
