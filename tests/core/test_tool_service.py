@@ -584,7 +584,7 @@ async def test_a_program_that_has_gone_since_is_named(pool):
     [
         ("echo one >&2; echo 'no licence' >&2; exit 3", "sh exited with status 3\n  | one\n  | no licence"),
         ("echo dying >&2; kill -9 $$", "sh was killed by SIGKILL\n  | dying"),
-        ("echo 'Usage: server PORT'", "sh exited with status 0; on stdout it had said 'Usage: server PORT'"),
+        ("echo 'Usage: server PORT'", "sh exited with status 0; on stdout it had said: Usage: server PORT"),
         ("printf 'no newline' >&2; exit 1", "sh exited with status 1\n  | no newline"),
     ],
 )
