@@ -51,7 +51,7 @@ SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
 
 def create_app(service: Service) -> web.Application:
     """The application, for a site of the daemon's or a test's."""
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[admit, report])
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[report])
     app[SERVICE] = service
     add = app.router.add_route
     add("GET", "/health", health)
@@ -72,8 +72,9 @@ def create_app(service: Service) -> web.Application:
 
 @web.middleware
 async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every failure as the one shape of an error."""
+    """Let only the daemon's owner in, and tell every failure as the one shape of an error."""
     try:
+        require_owner(request)
         return await handler(request)
     except TasakError as problem:
         return failure(problem)
@@ -89,16 +90,6 @@ async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as problem:
         log.exception("%s %s", request.method, request.path)
         return failure(InternalError(f"a bug in tasak: {problem!r}", fix="see `tasak daemon logs`"))
-
-
-@web.middleware
-async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Only the daemon's owner, and nobody while it is stopping."""
-    try:
-        require_owner(request)
-    except Forbidden as problem:
-        return failure(problem)
-    return await handler(request)
 
 
 async def go_ahead(request: web.Request) -> web.StreamResponse | None:

@@ -1,7 +1,7 @@
 """What the daemon does for its callers at once, and how that comes to an end."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -27,9 +27,10 @@ class Service:
     stop: Callable[[], None]
     is_draining: bool = False
     running: set["asyncio.Task[Any]"] = field(default_factory=set)
+    _cut: set["asyncio.Task[Any]"] = field(default_factory=set)
 
-    async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Do a caller's work in a task of its own, which a drain can end without touching the connection.
+    async def run(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do a caller's work, in the caller's task, and let a drain end that work without ending the caller.
 
         Raises:
             Draining: the daemon is stopping.
@@ -37,17 +38,18 @@ class Service:
         """
         if self.is_draining:
             raise Draining("the daemon is stopping")
-        task = asyncio.ensure_future(work())
+        task = current_task()
         self.running.add(task)
         try:
-            return await task
+            return await work()
         except asyncio.CancelledError:
-            task.cancel()
-            if self.is_draining and not current_task().cancelling():
-                raise OutcomeUnknown("the daemon stopped before the answer came", fix="it may have run") from None
-            raise
+            if task not in self._cut:
+                raise
+            task.uncancel()
+            raise OutcomeUnknown("the daemon stopped before the answer came", fix="it may have run") from None
         finally:
             self.running.discard(task)
+            self._cut.discard(task)
 
     async def drain(self, seconds: float) -> list[int]:
         """Let running work end, then end it, then every session; the process groups that survived."""
@@ -61,7 +63,8 @@ class Service:
 
     def cut_short(self) -> None:
         """Let running work end now, as outcome unknown."""
-        for task in self.running:
+        for task in self.running - self._cut:
+            self._cut.add(task)
             task.cancel()
 
 

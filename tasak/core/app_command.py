@@ -60,11 +60,15 @@ def _word(word: object, where: str) -> str:
     return str(word)
 
 
-def _on_path(name: str, path: str, cwd: Path | None) -> str | None:
-    # A relative folder on PATH is the caller's; without one it would be the daemon's.
+def folders_of_path(path: str, cwd: Path | None) -> list[str]:
+    """The folders in which a program is looked for. A relative one is the caller's; else it would be the daemon's."""
     folders = [entry if os.path.isabs(entry) else cwd and str(cwd / entry) for entry in path.split(os.pathsep)]
+    return [folder for folder in folders if folder]
+
+
+def _on_path(name: str, path: str, cwd: Path | None) -> str | None:
     try:
-        return shutil.which(name, path=os.pathsep.join(folder for folder in folders if folder))
+        return shutil.which(name, path=os.pathsep.join(folders_of_path(path, cwd)))
     except ValueError:  # a NUL, or text that is no file name
         return None
 

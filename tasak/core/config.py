@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from tasak.core import app, settings
 from tasak.core.app import App, Caller, Definition
+from tasak.core.app_command import folders_of_path
 from tasak.core.app_definition import check_keys, common_keys, transport_of
 from tasak.core.app_options import TransportOptions
 from tasak.core.config_file import BrokenFile, ConfigFile, FileReader, SkippedFile
@@ -18,6 +19,7 @@ from tasak.core.config_text import Parse, parse
 from tasak.core.config_walk import Walk
 from tasak.core.digest import digest
 from tasak.core.nearest import nearest
+from tasak.core.resolved import ResolvedApps, looks_of
 from tasak.errors import BadArguments, BadConfig, Denied, UnknownApp
 from tasak.wire import RESERVED
 
@@ -64,6 +66,28 @@ class Loader:
         self._builtins = ConfigFile(path=None, folder=home, apps=builtins, settings={})
         self._daemon_env = daemon_env
         self._options: dict[str, TransportOptions] = {}
+        self._resolved = ResolvedApps()
+
+    def resolve(
+        self,
+        name: str,
+        *,
+        cwd: Path | None,
+        env: Mapping[str, str],
+        session: str | None = None,
+        timeout: float | None = None,
+    ) -> App:
+        """The app `name` for a caller, as `Config.resolve` says; not made anew while all looks the same."""
+        key = (name, cwd, session, timeout)
+        if found := self._resolved.find(key, env):
+            return found
+        caller = Caller(cwd=cwd, env=env, home=self._home)
+        files = self._walk.candidates(cwd, env.get(settings.CONFIG_VARIABLE))
+        paths = [*files, *folders_of_path(caller.path, cwd)]
+        looks = looks_of(paths)
+        app = self.load(cwd, env).resolve(name, session=session, timeout=timeout)
+        self._resolved.keep(key, env, paths, looks, app)
+        return app
 
     def load(self, cwd: Path | None, env: Mapping[str, str]) -> "Config":
         """The config for a caller in `cwd` with the environment `env`.

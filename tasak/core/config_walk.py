@@ -35,18 +35,27 @@ class Walk:
         if own := self.own():
             yield own
 
+    def candidates(self, cwd: Path | None, named: str | None) -> list[str]:
+        """Every path at which `files` looks for the same caller, whether anything is there or not."""
+        if named:
+            return [str(self._path_of(named, cwd)), str(self.state_config)]
+        folders = up_from(os.path.abspath(cwd)) if cwd is not None else ()
+        return [*(f"{folder}/{name}" for folder in folders for name in NAMES), str(self.state_config)]
+
     def own(self) -> AnyFile | None:
         """The user's own file, from home."""
         return self._reader.read(self.state_config, self._home, is_users_own=True)
 
-    def _named(self, named: str, cwd: Path | None) -> AnyFile:
+    def _path_of(self, named: str, cwd: Path | None) -> Path:
         path = Path(f"{self._home}{named[1:]}" if named.startswith("~/") else named)
-        if not path.is_absolute():
-            if cwd is None:
-                raise BadConfig(
-                    f"TASAK_CONFIG is {named!r}, and there is no working directory", fix="name it absolutely"
-                )
-            path = Path(os.path.abspath(cwd / path))
+        if path.is_absolute():
+            return path
+        if cwd is None:
+            raise BadConfig(f"TASAK_CONFIG is {named!r}, and there is no working directory", fix="name it absolutely")
+        return Path(os.path.abspath(cwd / path))
+
+    def _named(self, named: str, cwd: Path | None) -> AnyFile:
+        path = self._path_of(named, cwd)
         found = self.own() if self._is_own(path) else self._reader.read(path, folder_of(path), is_users_own=True)
         if found is None:
             raise BadConfig(f"TASAK_CONFIG names {path}, which is not there", fix="mend it or unset it")

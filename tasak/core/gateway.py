@@ -205,8 +205,9 @@ class Gateway:
         return [each for each in self.manager if is_same(each.app, app)]
 
     def _app(self, request: Request) -> App:
-        config = self.config(request.cwd, request.env)
-        return config.resolve(request.app, session=request.session, timeout=request.timeout)
+        return self._loader.resolve(
+            request.app, cwd=request.cwd, env=request.env, session=request.session, timeout=request.timeout
+        )
 
     def _news(self, app: App) -> Sequence[str]:
         """Those of the app's notices that no caller was told yet."""

@@ -1,0 +1,71 @@
+"""Apps that were resolved for a caller, kept for as long as resolving them again would find the same."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from tasak.core.app import App
+
+# So many pairs of caller and app come again and again, even on a busy machine.
+MEMORY = 256
+
+Key: TypeAlias = tuple[str, Path | None, str | None, float | None]
+"""The app's name, and of its caller: working directory, session, timeout."""
+
+Look: TypeAlias = tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One app, and all that it was made of: the caller's environment, and what the machine looked like."""
+
+    app: App
+    env: Mapping[str, str]
+    paths: Sequence[str]
+    looks: Sequence[Look]
+    directory: Look
+
+
+class ResolvedApps:
+    """Says whether all still looks as it did, for a few microseconds a path; what differs is resolved anew."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Key, Kept] = OrderedDict()
+
+    def find(self, key: Key, env: Mapping[str, str]) -> App | None:
+        """The app, if nothing has changed that it depends on."""
+        kept = self._kept.get(key)
+        if kept is None or kept.env != env:
+            return None
+        if looks_of(kept.paths) != kept.looks or identity(kept.app.config.directory) != kept.directory:
+            return None
+        return kept.app
+
+    def keep(self, key: Key, env: Mapping[str, str], paths: Sequence[str], looks: Sequence[Look], app: App) -> None:
+        """Remember `app`, which was resolved after the `paths` were found to look like this."""
+        self._kept[key] = Kept(app, env, paths, looks, identity(app.config.directory))
+        self._kept.move_to_end(key)
+        if len(self._kept) > MEMORY:
+            self._kept.popitem(last=False)
+
+
+def looks_of(paths: Sequence[str]) -> list[Look]:
+    return [look(path) for path in paths]
+
+
+def look(path: str) -> Look:
+    """What changes when the file does, or a folder gets or loses a member; None where there is nothing."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def identity(folder: Path | None) -> Look:
+    """What changes when another folder takes its place; what is in it does not matter."""
+    seen = look(str(folder)) if folder else None
+    return seen[:2] if seen else None
