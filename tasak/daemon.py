@@ -6,6 +6,7 @@ BORN = time.monotonic()
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 import signal
@@ -85,6 +86,8 @@ def warm_up(state: StateDir, early: MemoryHandler, has_log: threading.Event) -> 
     write_to(state.log, early)
     has_log.set()
     import_module("tasak.core.mcp_session")
+    # What is imported stays: no collection need look at half a million objects again, and hold up a call meanwhile.
+    gc.freeze()
 
 
 def hold(state: StateDir) -> None:
