@@ -1,0 +1,168 @@
+"""What is measured, a function for each row of the table. Each begins with a home in which no daemon runs."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from bench.daemon_call import DaemonCall
+from bench.figure import Figure, Target
+from bench.home import DEMO_SERVER, STDLIB_SERVER, TASAK, Failed, Home, resident
+from bench.pairs import interleaved
+from bench.sdk_client import SdkClient, command_of
+
+Row = Callable[[Home, bool], Iterator[Figure]]
+
+MIB = 1 << 20
+
+ADD = [TASAK, "demo", "add", "--a", "2", "--b", "3"]
+SUM = "5\n"
+
+# The least of so many calls in a row is one value where a call is short: what else the machine does only ever adds,
+# and adds more to us, who pass the call from process to process more often.
+BATCH = 10
+
+
+def warm_call(home: Home, is_quick: bool) -> Iterator[Figure]:
+    """A whole command on a warm daemon."""
+    require(SUM, home.answer(*ADD))
+    pairs = interleaved(
+        lambda: home.seconds(*ADD), lambda: home.seconds(sys.executable, "-c", "pass"), 5 if is_quick else 80
+    )
+    yield Figure(
+        name="warm-call",
+        ours="warm `tasak demo add`",
+        reference="`python -c pass`",
+        pairs=pairs,
+        target=Target(at_most=1.25),
+    )
+
+
+def daemon_call(home: Home, is_quick: bool) -> Iterator[Figure]:
+    """The same without the process: from a request on the socket to its answer."""
+    text = "hello"
+    require(f"{text}\n", home.answer(TASAK, "stdlib", "echo", "--text", text))
+    call = DaemonCall(home, "stdlib", "echo", "--text", text, expected=text)
+    count = 3 if is_quick else 100
+    with SdkClient(home, STDLIB_SERVER, "echo", {"text": text}) as sdk, call.connect() as kept:
+        ways: dict[str, Callable[[], float]] = {
+            "new": call.on_new_connection,
+            "kept": partial(call.on_kept_connection, kept),
+        }
+        for way, once in ways.items():
+            yield Figure(
+                name="daemon-call",
+                ours=f"request to the daemon, {way} connection",
+                reference="SDK's `call_tool`",
+                pairs=interleaved(partial(least, once), partial(sdk.seconds, BATCH), count),
+                target=Target(at_most=2.0),
+            )
+
+
+def crowd(home: Home, is_quick: bool) -> Iterator[Figure]:
+    """Twenty commands at once, each asleep for a second."""
+    sleep = [TASAK, "demo", "sleep", "--seconds", "1"]
+    require(SUM, home.answer(*ADD))
+    yield Figure(
+        name="crowd",
+        ours="20 simultaneous `tasak demo sleep --seconds 1`",
+        reference="one",
+        pairs=interleaved(lambda: home.seconds(*sleep, at_once=20), lambda: home.seconds(*sleep), 1 if is_quick else 7),
+        target=Target(of="ours", at_most=1.6),
+    )
+
+
+def first_call(home: Home, is_quick: bool) -> Iterator[Figure]:
+    """A command that finds no daemon: the time to its answer, since how a server is let go is another matter.
+
+    The server is the same, and both sides have their .pyc files.
+    """
+    direct = command_of(DEMO_SERVER, "add", {"a": 2, "b": 3})
+    require(SUM, home.answer(*ADD))
+    require(SUM, home.answer(*direct))
+
+    def from_nothing() -> float:
+        home.stop_daemon()
+        return home.seconds_to_answer(*ADD)
+
+    def by_hand() -> float:
+        home.stop_daemon()
+        return home.seconds_to_answer(*direct)
+
+    yield Figure(
+        name="first-call",
+        ours="first `tasak demo add`, no daemon",
+        reference="SDK script, same server",
+        pairs=interleaved(from_nothing, by_hand, 1 if is_quick else 9),
+        target=Target(at_most=1.3),
+    )
+
+
+def big_result(home: Home, is_quick: bool) -> Iterator[Figure]:
+    """Forty times the bytes should not take much more than forty times as long."""
+
+    def big(size: int) -> list[str]:
+        return [TASAK, "stdlib", "big", "--size", str(size)]
+
+    require("x" * MIB + "\n", home.answer(*big(MIB)))
+    yield Figure(
+        name="big-result",
+        ours="result of 40 MiB",
+        reference="of 1 MiB",
+        pairs=interleaved(lambda: home.seconds(*big(40 * MIB)), lambda: home.seconds(*big(MIB)), 1 if is_quick else 10),
+        target=Target(at_most=60),
+    )
+
+
+def memory(home: Home, is_quick: bool) -> Iterator[Figure]:
+    """The daemon, with one app connected and a hundred calls made."""
+    call = DaemonCall(home, "stdlib", "echo", "--text", "hello", expected="hello")
+
+    def daemons() -> float:
+        home.stop_daemon()
+        home.answer(TASAK, "stdlib", "echo", "--text", "hello")
+        for _ in range(99):
+            call.on_new_connection()
+        return home.daemon_memory()
+
+    yield Figure(
+        name="memory",
+        ours="the daemon, one app, 100 calls",
+        reference="`import mcp`",
+        unit="B",
+        pairs=interleaved(daemons, lambda: memory_after(home, "import mcp"), 1 if is_quick else 3),
+        target=Target(of="ours", at_most=90 * MIB),
+    )
+
+
+ROWS: dict[str, Row] = {
+    "warm-call": warm_call,
+    "daemon-call": daemon_call,
+    "crowd": crowd,
+    "first-call": first_call,
+    "big-result": big_result,
+    "memory": memory,
+}
+
+
+def least(once: Callable[[], float]) -> float:
+    return min(once() for _ in range(BATCH))
+
+
+def memory_after(home: Home, statement: str) -> int:
+    """Resident bytes of a fresh interpreter once it has done that."""
+    waiting = f"{statement}\nprint(flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", waiting], env=home.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            return resident(process.pid)
+        finally:
+            process.kill()
+
+
+def require(expected: str, answer: str) -> None:
+    if expected != answer:
+        raise Failed(f"the answer is {answer[:100]!r} instead of {expected[:100]!r}")
