@@ -11,16 +11,16 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
 from logging.handlers import MemoryHandler
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasak.client.launcher import LOCK_POLL, READY, has_locked, in_folder_of_long_path
 from tasak.core.settings import daemon_settings
-from tasak.errors import DaemonAway, TasakError
+from tasak.errors import BadConfig, DaemonAway, TasakError
 from tasak.paths import StateDir, open_private, write_private
 
 if TYPE_CHECKING:
@@ -49,9 +49,17 @@ def main() -> int:
     try:
         run(StateDir.of_user(), announce=announce)
     except TasakError as problem:
-        print(problem.message, file=sys.stderr)  # noqa: T201 - the starter reads it
+        complain(problem.message, problem.fix)
         return problem.exit_status
+    except OSError as problem:
+        complain(f"{problem.filename}: {problem.strerror}")
+        return DaemonAway.exit_status
     return 0
+
+
+def complain(*lines: str | None) -> None:
+    """To whoever started us, who reads our stderr."""
+    os.write(2, "".join(f"{line}\n" for line in lines if line).encode("utf-8", "replace"))
 
 
 def announce() -> None:
@@ -83,7 +91,12 @@ def warm_up(state: StateDir, early: MemoryHandler, has_log: threading.Event) -> 
     """Import what the log and the first call need, 0.7 s in all, while the loop has other things to do."""
     from tasak.daemon_log import write_to
 
-    write_to(state.log, early)
+    try:
+        write_to(state.log, early)
+    except (OSError, BadConfig):
+        # It serves without one; and there is nowhere to say so.
+        logging.getLogger().removeHandler(early)
+        logging.getLogger().addHandler(logging.NullHandler())
     has_log.set()
     import_module("tasak.core.mcp_session")
     # What is imported stays: no collection need look at half a million objects again, and hold up a call meanwhile.
@@ -150,8 +163,17 @@ async def serve(
     await runner.cleanup()
     if state.socket.exists() and os.stat(state.socket).st_ino == own.st_ino:
         state.socket.unlink()
-    state.pid_file.unlink(missing_ok=True)
+    if is_ours(state.pid_file):
+        state.pid_file.unlink()
     log.info("stopped")
+
+
+def is_ours(pid_file: Path) -> bool:
+    """Whether it names us: after us, another daemon may have written it."""
+    try:
+        return pid_file.read_text() == f"{os.getpid()}\n"
+    except OSError:
+        return False
 
 
 class Endings:
@@ -167,7 +189,8 @@ class Endings:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._end, self._seconds)
         loop.add_signal_handler(signal.SIGINT, self._end, 0.0)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Not ignored: children would inherit that.
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
 
     async def finished(self) -> None:
         if self._draining:

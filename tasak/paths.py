@@ -1,5 +1,6 @@
 """Where TASAK keeps its state, and who may look: one private folder, `~/.tasak`, per user."""
 
+import contextlib
 import os
 import pwd
 import stat
@@ -85,7 +86,8 @@ class StateDir:
         Raises:
             BadConfig: it belongs to someone else, is a link, or others can write to it.
         """
-        self.root.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # what it is instead is told below
+            self.root.mkdir(mode=PRIVATE_DIRECTORY, parents=True)
         found = os.lstat(self.root)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise BadConfig(

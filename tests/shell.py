@@ -42,6 +42,7 @@ class Shell:
             self("daemon", "stop")
             left = self.processes()
         finally:
+            reap()
             shutil.rmtree(self.home)
         if kind is None:
             assert [] == left, "processes were left behind"
@@ -90,3 +91,10 @@ class Shell:
             except psutil.Error:
                 continue
         return found
+
+
+def reap() -> None:
+    """Bury the daemons that a test started from this process, whose parent we are then."""
+    for child in psutil.Process().children():
+        if child.status() == psutil.STATUS_ZOMBIE:
+            child.wait()

@@ -26,7 +26,9 @@ def stories() -> Iterator[object]:
     for path in TRANSCRIPTS:
         roads = ["daemon"] if path.read_text().startswith(NEEDS_DAEMON) else list(ROADS)
         for road in roads:
-            yield pytest.param(path, ROADS[road], id=f"{path.stem}-{road}")
+            # Each command without a daemon imports all that a daemon has imported once.
+            marks = [pytest.mark.slow] if road == "direct" else []
+            yield pytest.param(path, ROADS[road], id=f"{path.stem}-{road}", marks=marks)
 
 
 @pytest.mark.parametrize(("path", "road"), list(stories()))

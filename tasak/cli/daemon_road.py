@@ -41,9 +41,9 @@ class DaemonRoad:
             DaemonAway, Draining, VersionSkew: nothing was sent.
             TasakError: what the daemon reports.
         """
-        left = self._asked.take_reply()
+        state, left = self._asked.handover.state, self._asked.take_reply()
         if left is not None:
-            return client.read_reply(left, show_progress)
+            return client.read_reply(left, show_progress) if state == "sent" else client.read_refusal(left)
         return client.call(self.connect(), request, show_progress, is_exact=self._asked.is_exact)
 
     def ask(

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException, HTTPResponse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
 from tasak.client import fast
@@ -40,11 +40,25 @@ def call(connection: socket.socket, request: Request, on_progress: OnProgress, *
     state = fast.await_go_ahead(connection, deadline)
     if state not in ("sent", "unsent"):
         connection.close()
-        raise hung(CONTINUE_TIMEOUT)
+        raise hung(CONTINUE_TIMEOUT) if state == "hung" else DaemonAway("the daemon hung up before the call was sent")
     connection.settimeout(None)
-    if state == "sent":
-        fast.push(connection, content)
+    if state == "unsent":
+        return read_refusal(connection)
+    fast.push(connection, content)
     return read_reply(connection, on_progress)
+
+
+def read_refusal(connection: "_socket.socket | socket.socket") -> NoReturn:
+    """Read what came instead of a go-ahead, and close the connection. Nothing of the call was sent.
+
+    Raises:
+        TasakError: what the daemon reports; `DaemonAway` where that is not to be understood.
+    """
+    try:
+        read_reply(connection, lambda progress: None)
+    except (DaemonLost, InternalError) as problem:
+        raise DaemonAway(f"the daemon refused the call, and not in words that we know: {problem.message}") from problem
+    raise DaemonAway("the daemon answered a call that was not sent")
 
 
 def read_reply(connection: "_socket.socket | socket.socket", on_progress: OnProgress) -> Reply:
@@ -56,15 +70,14 @@ def read_reply(connection: "_socket.socket | socket.socket", on_progress: OnProg
     """
     owned = connection if isinstance(connection, socket.socket) else socket.socket(fileno=connection.detach())
     owned.set_inheritable(False)
-    with owned:
-        try:
-            response = HTTPResponse(owned, method="POST")
-            response.begin()
+    try:
+        with owned, HTTPResponse(owned, method="POST") as response:
+            begin(response)
             if response.headers.get_content_type() == NDJSON:
                 return read_stream(response, on_progress)
             content = response.read()
-        except (HTTPException, OSError, ValueError) as problem:
-            raise lost(problem) from problem
+    except (HTTPException, OSError, EOFError, ValueError) as problem:
+        raise lost(problem) from problem
     status = response.headers.get(EXIT_HEADER, "")
     if response.status != 200 or not status.isdigit():
         raise reported(content)
@@ -74,6 +87,13 @@ def read_reply(connection: "_socket.socket | socket.socket", on_progress: OnProg
         mark=mark_of(response.headers.get(SESSION_HEADER)),
         notices=[unquote(line) for line in response.headers.get_all(NOTICE_HEADER, [])],
     )
+
+
+def begin(response: HTTPResponse) -> None:
+    """Read the head. `http.client` takes an end in the middle of it for its end: then no length is known."""
+    response.begin()
+    if response.length is None and not response.chunked:
+        raise EOFError
 
 
 def read_stream(response: HTTPResponse, on_progress: OnProgress) -> Reply:
@@ -118,12 +138,12 @@ def ask(
         connection.settimeout(timeout)
         try:
             connection.sendall(head.encode() + content)
-            response = HTTPResponse(connection, method=method)
-            response.begin()
-            return response.status, response.read()
+            with HTTPResponse(connection, method=method) as response:
+                begin(response)
+                return response.status, response.read()
         except TimeoutError as problem:
             raise hung(timeout or 0.0) from problem
-        except (HTTPException, OSError) as problem:
+        except (HTTPException, OSError, EOFError) as problem:
             raise DaemonAway(f"the daemon broke off its answer ({problem!r})") from problem
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tasak.errors import DaemonAway
+from tasak.errors import BadConfig, DaemonAway
 from tasak.paths import StateDir, open_private
 from tasak.wire import CONTINUE_TIMEOUT, LOG_LEVEL_VARIABLE
 
@@ -23,7 +23,7 @@ LOCK_POLL = 0.02
 LONGEST_PATH = 103
 
 # What a daemon says of itself on the pipe that its starter waits on.
-READY = b"ready\n"
+READY = b"tasak: ready\n"
 
 # As many of the daemon's last lines as a reader takes in.
 QUOTED_LINES = 10
@@ -73,11 +73,13 @@ def start(state: StateDir, *, log_level: str | None = None) -> socket.socket:
     """A connection to the daemon, which is started if nobody else does it meanwhile.
 
     Raises:
-        DaemonAway: it does not start; the message says why.
+        DaemonAway: it does not start, or the state folder is not safe to use; the message says why.
     """
     try:
         state.create()
         lock = open_private(state.start_lock, os.O_RDWR)
+    except BadConfig as problem:
+        raise DaemonAway(f"no daemon: {problem.message}", fix=problem.fix) from problem
     except OSError as problem:
         raise DaemonAway(f"no daemon: {state.root} cannot be used: {problem.strerror}") from problem
     try:

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tasak.client import client, launcher
 from tasak.errors import DaemonAway
 from tasak.paths import StateDir
+from tasak.wire import CONTINUE_TIMEOUT
 
 # Running calls get this long, unless the user says otherwise.
 DRAIN = 5.0
@@ -40,39 +41,42 @@ def stop(state: StateDir, *, drain: float = DRAIN) -> Sequence[int] | None:
         # A daemon that leaves would wait for it.
         connection.close()
         survivors = shut_down(state, drain)
-        for number in (None, signal.SIGTERM, signal.SIGKILL):
-            if number is not None:
-                listener.send(number)
+        if survivors is not None and is_gone_within(state, SIGNAL_GRACE):
+            return survivors
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            listener.send(number)
             if is_gone_within(state, SIGNAL_GRACE):
-                return survivors
+                return survivors or ()
     raise DaemonAway(f"the daemon (process {listener.pid}) does not go")
 
 
 def is_leaving(state: StateDir) -> bool:
     """Whether the daemon that listens is about to go."""
+    try:
+        return answers(state, "GET", "/health", client.ANSWER_TIMEOUT).get("draining") is True
+    except (DaemonAway, ValueError):
+        return False
+
+
+def shut_down(state: StateDir, drain: float) -> Sequence[int] | None:
+    """Ask it to stop: what survived it; None where it does not answer."""
+    try:
+        if not answers(state, "GET", "/health", CONTINUE_TIMEOUT):
+            return None
+        survivors: Sequence[int] = answers(state, "POST", f"/shutdown?drain={drain:g}", drain + CLOSING)["survivors"]
+    except (DaemonAway, ValueError, LookupError):
+        return None
+    return survivors
+
+
+def answers(state: StateDir, method: str, path: str, seconds: float) -> dict[str, Any]:
+    """The JSON that it answers; nothing where nobody listens."""
     connection = launcher.connect(state)
     if connection is None:
-        return False
-    try:
-        _, content = client.ask(connection, "GET", "/health")
-        return json.loads(content).get("draining") is True
-    except (DaemonAway, ValueError):
-        return False
-
-
-def shut_down(state: StateDir, drain: float) -> Sequence[int]:
-    """Ask it to stop; nothing where it does not answer."""
-    try:
-        for method, path, bound in (("GET", "/health", client.ANSWER_TIMEOUT), ("POST", "/shutdown", drain + CLOSING)):
-            connection = launcher.connect(state)
-            if connection is None:
-                return ()
-            query = f"?drain={drain:g}" if method == "POST" else ""
-            _, content = client.ask(connection, method, f"{path}{query}", timeout=bound)
-        survivors: Sequence[int] = json.loads(content).get("survivors", ())
-    except (DaemonAway, ValueError):
-        return ()
-    return survivors
+        return {}
+    _, content = client.ask(connection, method, path, timeout=seconds)
+    answer: dict[str, Any] = json.loads(content)
+    return answer
 
 
 def is_gone_within(state: StateDir, seconds: float) -> bool:
@@ -88,7 +92,7 @@ def is_gone(state: StateDir) -> bool:
     """Whether no process holds the daemon's lock, which is the only proof."""
     try:
         lock = os.open(state.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -26,6 +26,9 @@ CALLS = {
     "python": ["demo", "add", "--a", "2", "--b", "3"],
 }
 
+# One of each server and kind of end.
+QUICK = ("text", "the server's refusal", "python")
+
 pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
 
 
@@ -44,7 +47,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         yield shell
 
 
-@pytest.mark.parametrize("words", CALLS.values(), ids=CALLS.keys())
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(words, id=name, marks=[] if name in QUICK else [pytest.mark.slow]) for name, words in CALLS.items()],
+)
 def test_both_roads_print_the_same(world: Shell, words: list[str]) -> None:
     through_the_daemon = world(*words)
 
