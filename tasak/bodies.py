@@ -1,7 +1,7 @@
 """Reads the JSON bodies of requests: parsed once, here, and strictly; a misspelt field is never ignored."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,30 +70,28 @@ def text(name: str, value: Any) -> str:
 
 
 def folder(name: str, value: Any) -> Path:
-    if not isinstance(value, str) or not value.startswith("/") or "\0" in value or not is_of_the_system(value):
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value or not are_of_the_system([value]):
         raise BadRequest(f"the field {name!r} is not an absolute path")
     return Path(value)
 
 
 def environment(name: str, value: Any) -> Mapping[str, str]:
-    if not isinstance(value, dict) or not all(map(is_of_the_system, [*value, *value.values()])):
+    if not isinstance(value, dict) or not are_of_the_system([*value, *value.values()]):
         raise BadRequest(f"the field {name!r} is not an object of strings")
     return value
 
 
 def words(name: str, value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(map(is_of_the_system, value)):
+    if not isinstance(value, list) or not are_of_the_system(value):
         raise BadRequest(f"the field {name!r} is not an array of strings")
     return value
 
 
-def is_of_the_system(value: Any) -> bool:
-    """Whether it is a string as `os.fsdecode` makes it: bytes that are not UTF-8 come as lone surrogates."""
-    if not isinstance(value, str):
-        return False
+def are_of_the_system(values: Iterable[Any]) -> bool:
+    """Whether they are strings as `os.fsdecode` makes them: bytes that are not UTF-8 come as lone surrogates."""
     try:
-        value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
+        "".join(values).encode("utf-8", "surrogateescape")
+    except (TypeError, UnicodeEncodeError):
         return False
     return True
 

@@ -3,6 +3,7 @@
 Nothing else reads the environment or a config file. Definitions come from files, never from a request.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -83,10 +84,11 @@ class Loader:
             return found
         caller = Caller(cwd=cwd, env=env, home=self._home)
         files = self._walk.candidates(cwd, env.get(settings.CONFIG_VARIABLE))
-        paths = [*files, *folders_of_path(caller.path, cwd)]
-        looks = looks_of(paths)
+        folders = folders_of_path(caller.path, cwd)
+        looks = looks_of([*files, *folders])
         app = self.load(cwd, env).resolve(name, session=session, timeout=timeout)
-        self._resolved.keep(key, env, paths, looks, app)
+        paths = [*files, *folders[: searched(app, folders)]]
+        self._resolved.keep(key, env, paths, looks[: len(paths)], app)
         return app
 
     def load(self, cwd: Path | None, env: Mapping[str, str]) -> "Config":
@@ -247,6 +249,12 @@ class Config:
         if found is not None and not NAME.fullmatch(found):
             raise settings.malformed(settings.SESSION_VARIABLE, found, NAME_RULE)
         return found
+
+
+def searched(app: App, folders: list[str]) -> int:
+    """How many of the `folders` on PATH were looked into until the app's program was found; 0 if none was."""
+    places = [os.path.dirname(value[0]) for value in app.config.options.values() if isinstance(value, tuple)]
+    return max((folders.index(place) + 1 for place in places if place in folders), default=0)
 
 
 def summary(name: str, file: ConfigFile) -> AppSummary:
