@@ -13,7 +13,7 @@ from mcp_types import CONNECTION_CLOSED, Implementation, ToolListChangedNotifica
 from tasak import __version__
 from tasak.core.exchange import Exchange
 from tasak.errors import ConnectFailed
-from tasak.plugin import OnProgress, Peer
+from tasak.plugin import Peer
 
 if TYPE_CHECKING:
     # Types alone: nothing that runs here depends on the SDK's private parts.
@@ -40,6 +40,7 @@ class StreamSession:
         self._peer = peer
         self._on_tools_changed = on_tools_changed
         self._stack = AsyncExitStack()
+        self.request = self._exchange.request
         self.ended = self._exchange.ended
         self.pid = peer.pid
         self.protocol_version: str | None = None
@@ -78,16 +79,6 @@ class StreamSession:
             raise ConnectFailed(f"the handshake failed: {problem}") from problem
         self.protocol_version = str(answer.protocol_version)
         self.server_info = answer.server_info.model_dump(by_alias=True, mode="json", exclude_none=True)
-
-    async def request(
-        self,
-        method: str,
-        params: Mapping[str, Any] | None,
-        *,
-        timeout: float,  # noqa: ASYNC109 - it starts anew at each progress notification
-        on_progress: OnProgress | None = None,
-    ) -> dict[str, Any]:
-        return await self._exchange.request(method, params, timeout=timeout, on_progress=on_progress)
 
     def last_words(self) -> Sequence[str]:
         return self._peer.last_words()
