@@ -10,14 +10,20 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from tasak.core.app import App
+from tasak.core.clock import Clock
 from tasak.core.host import AppHost
-from tasak.core.tool_cache import Clock, ToolCache
+from tasak.core.tool_cache import ToolCache
 from tasak.errors import BackingOff, ConnectFailed, ConnectTimedOut, NotExecuted, TasakError
 from tasak.plugin import Session
 from tasak.transports.registry import Transport
 
 # As many of a server's last lines as a reader takes in.
 QUOTED_LINES = 10
+
+
+# A peer that has been silent for so long, or that slept with its machine, is asked whether it is there before a call.
+LONG_REST = 60.0
+CHECK_TIMEOUT = 5.0
 
 
 class State(StrEnum):
@@ -60,6 +66,7 @@ class Connection:
         self._clock = clock
         self._on_answer = on_answer
         self._on_closed = on_closed
+        self._checking: asyncio.Task[bool] | None = None
         self._stop = asyncio.Event()
         self._ready: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
         # A failure that nobody waits for any more is no news.
@@ -92,6 +99,11 @@ class Connection:
         too_old = limits.max_age is not None and now - self.opened_at >= limits.max_age
         return self.is_idle and self.state is State.READY and (too_idle or too_old)
 
+    def has_rested(self, now: float) -> bool:
+        """Whether nothing has been heard of the peer for so long that a call should not count on it."""
+        is_resting = self.is_idle and now - self.used_at >= LONG_REST
+        return self.state is State.READY and (is_resting or self._checking is not None)
+
     async def ready(self) -> Session:
         """The session, once it is open. A caller that is cancelled does not cancel it for the others.
 
@@ -103,6 +115,25 @@ class Connection:
     async def ping(self) -> None:
         """Make a round trip to the peer."""
         await self._transport.ping(await self.ready())
+
+    async def is_alive(self) -> bool:
+        """Whether the peer answers a ping within `CHECK_TIMEOUT`; asked once, however many want to know."""
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._check(), name=f"liveness of {self.id}")
+        return await asyncio.shield(self._checking)
+
+    async def _check(self) -> bool:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await self.ping()
+        except Exception as problem:  # noqa: BLE001 - plugin code
+            self._host.log.info("connection %s does not answer a ping: %r", self.id, problem)
+            return False
+        else:
+            self.used_at = self._clock()
+            return True
+        finally:
+            self._checking = None
 
     def enter(self) -> None:
         self.users += 1

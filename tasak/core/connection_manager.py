@@ -6,17 +6,16 @@ delays another.
 
 import asyncio
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from tasak.core.app import App
+from tasak.core.clock import Clock, since_boot
 from tasak.core.connection import Connection, State
 from tasak.core.host import AppHost
-from tasak.core.tool_cache import Clock
 from tasak.errors import BackingOff, Draining, NotExecuted, TasakError
 from tasak.plugin import Session
 from tasak.request import Mark
@@ -66,7 +65,7 @@ class ConnectionManager:
         host_of: Callable[[App, Callable[[], None]], AppHost],
         *,
         max_connections: Callable[[], int],
-        clock: Clock = time.monotonic,
+        clock: Clock = since_boot,
     ) -> None:
         self._registry = registry
         self._host_of = host_of
@@ -98,13 +97,28 @@ class ConnectionManager:
             NotExecuted: there is none to be had.
         """
         connection, mark = self._choose(app)
+        if connection.has_rested(self._clock()) and not await self._is_alive(connection):
+            connection, mark = self._choose(app)
+        with self._in_use(connection):
+            yield Lease(connection, await connection.ready(), mark)
+
+    @contextmanager
+    def _in_use(self, connection: Connection) -> Iterator[None]:
         connection.enter()
         try:
-            yield Lease(connection, await connection.ready(), mark)
+            yield
         finally:
             connection.leave()
-            if connection is not self._live.get(app.fingerprint) and connection.is_idle:
+            if connection is not self._live.get(connection.app.fingerprint) and connection.is_idle:
                 connection.stop()
+
+    async def _is_alive(self, connection: Connection) -> bool:
+        """Whether it may serve a call after a long rest; one that may not is taken out of use."""
+        with self._in_use(connection):
+            is_alive = await connection.is_alive()
+            if not is_alive:
+                self._retire(connection)
+        return is_alive
 
     def start_cleanup(self) -> None:
         self._cleanup = asyncio.create_task(self._clean_for_ever(), name="cleanup of connections")

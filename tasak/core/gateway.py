@@ -5,7 +5,6 @@ import logging
 import os
 import secrets
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import cached_property
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasak.core import diagnosis
 from tasak.core.app import App
+from tasak.core.clock import Clock, since_boot
 from tasak.core.config import AppSummary, Config, Loader
 from tasak.core.connection import Connection
 from tasak.core.connection_manager import ConnectionManager, remember
 from tasak.core.content import as_bytes, as_json, as_text
 from tasak.core.host import AppHost
-from tasak.core.tool_cache import Clock
 from tasak.core.tool_service import Answer, ToolCall, ToolList, ToolService
 from tasak.errors import TOOL_ERROR_EXIT, ServerError, TasakError, UnknownConnection, Usage
 from tasak.inert import inert, inert_json
@@ -45,7 +44,7 @@ BUILTINS = {
 class Gateway:
     """The core, put together. Lives as long as its process; made and shut down inside one running loop."""
 
-    def __init__(self, state: StateDir, *, environment: Mapping[str, str], clock: Clock = time.monotonic) -> None:
+    def __init__(self, state: StateDir, *, environment: Mapping[str, str], clock: Clock = since_boot) -> None:
         self.instance = secrets.token_hex(8)
         self.registry = Registry()
         self._state = state

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tasak.core.arguments import ArgumentReader
+from tasak.core.clock import Clock
 
 Tool: TypeAlias = Mapping[str, Any]
 """A tool as `tools/list` has it."""
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from typing import Any
 from tasak.core import policy
 from tasak.core.app import App
 from tasak.core.arguments import ArgumentReader
+from tasak.core.clock import Clock, since_boot
 from tasak.core.connection import Connection, with_last_words
 from tasak.core.connection_manager import ConnectionManager, Lease
 from tasak.core.nearest import nearest
 from tasak.core.signature import help_text
-from tasak.core.tool_cache import Clock, Tool, Tools
+from tasak.core.tool_cache import Tool, Tools
 from tasak.errors import Busy, CallTimedOut, NotExecuted, OutcomeUnknown, TasakError, UnknownTool
 from tasak.plugin import OnProgress
 from tasak.request import Mark
@@ -85,7 +85,7 @@ class ToolService:
         self,
         manager: ConnectionManager,
         *,
-        clock: Clock = time.monotonic,
+        clock: Clock = since_boot,
         on_retry: Callable[[str], None] = lambda app: None,
     ) -> None:
         self._manager = manager

@@ -562,3 +562,71 @@ async def test_servers_that_do_not_go_politely_are_ended_side_by_side(pool):
     assert [] == pool.processes()
     # One after the other, they would take two seconds each before SIGTERM.
     assert 6 > loop.time() - began
+
+
+# After a long rest
+
+
+async def test_a_server_that_has_rested_is_asked_first_whether_it_is_there(pool):
+    app = pool.script("", idle_ttl="never")
+    await pool.call(app, "give")
+
+    pool.clock.advance(59)
+    await pool.call(app, "give")
+    assert "ping" not in pool.heard()
+
+    pool.clock.advance(60)
+    await pool.call(app, "give")
+
+    assert ["ping", "tools/call"] == pool.heard()[-2:]
+
+
+async def test_many_callers_after_a_rest_ask_once(pool):
+    app = pool.script("", idle_ttl="never")
+    await pool.call(app, "give")
+    pool.clock.advance(3600)
+
+    await asyncio.gather(*(pool.call(app, "give") for _ in range(20)))
+
+    assert 1 == pool.heard().count("ping")
+    assert 21 == pool.heard().count("tools/call")
+
+
+async def test_a_server_that_does_not_wake_up_is_replaced_before_the_call_is_sent(pool):
+    script = """
+def ping(message):
+    if starts() == 1:
+        refuse(message, -32603, "half asleep")
+    else:
+        answer(message)
+"""
+    app = pool.script(script, idle_ttl="never")
+    await pool.call(app, "give")
+    asleep = only(pool.manager)
+    pool.clock.advance(3600)
+
+    answer = await pool.call(app, "give")
+
+    assert "restarted" == answer.mark
+    await soon(asleep.closed())
+    assert 2 == pool.heard().count("tools/call")
+
+
+async def test_a_server_that_is_at_work_for_long_is_not_asked(pool):
+    script = """
+def tools_call(message):
+    wait_at_gate()
+    answer(message, content=[])
+"""
+    app = pool.script(script, idle_ttl="never")
+    first = asyncio.create_task(pool.call(app, "give"))
+    await until(lambda: "tools/call" in pool.heard())
+    pool.clock.advance(3600)
+
+    second = asyncio.create_task(pool.call(app, "give"))
+    pool.gate.let_one_pass()
+    pool.gate.let_one_pass()
+    await soon(asyncio.gather(first, second))
+
+    assert "ping" not in pool.heard()
+    assert 1 == pool.heard().count("start")
