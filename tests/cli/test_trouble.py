@@ -57,6 +57,7 @@ def test_a_hung_daemon_costs_two_seconds_and_the_call_runs_once(
     assert ["echo", "counter"] == witness.says()
 
 
+@pytest.mark.slow
 def test_a_hung_daemon_is_told_by_status_and_ended_by_stop(shell: Shell, hung: psutil.Process) -> None:
     told = shell("daemon", "status")
     stopped = shell("daemon", "stop")
