@@ -145,7 +145,11 @@ async def serve(
     gateway = Gateway(state, environment=os.environ)
     service = Service(gateway=gateway, instance=gateway.instance, uptime=lambda: time.monotonic() - BORN, stop=stop.set)
     runner = web.AppRunner(
-        create_app(service), handler_cancellation=True, shutdown_timeout=CLOSING_TIMEOUT, access_log=None
+        create_app(service),
+        handler_cancellation=True,
+        shutdown_timeout=CLOSING_TIMEOUT,
+        access_log=None,
+        tcp_keepalive=False,  # a Unix socket has none
     )
     await runner.setup()
     await web.SockSite(runner, listening, backlog=BACKLOG).start()

@@ -84,17 +84,13 @@ def run(words: list[str]) -> Handover:
         members["cwd"] = quote(getcwdb())
     except OSError:  # it was removed under us
         return Handover("idle")
-    members["env"] = as_object({quote(name): quote(value) for name, value in environb.items()})
-    if isatty(1):
-        members["tty"] = "true"
-    body = as_body(members)
 
     # Dying of Ctrl-C closes the socket, and that cancels the call. An inherited SIG_IGN stays.
     dies_of_sigint = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
     if dies_of_sigint:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     try:
-        return attempt(request_head(app, wants_json, len(body)), body, wants_json)
+        return attempt(app, wants_json, members)
     finally:
         if dies_of_sigint:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
@@ -163,7 +159,7 @@ def request_head(app: str, wants_json: bool, length: int, *, is_exact: bool = Fa
     ).encode()
 
 
-def attempt(head: bytes, body: bytes, wants_json: bool) -> Handover:
+def attempt(app: str, wants_json: bool, members: dict[str, str]) -> Handover:
     from _socket import AF_UNIX, SOCK_STREAM, socket  # Lazy here and below: not before there is a call to make.
 
     home = environb.get(b"HOME", b"")
@@ -174,7 +170,12 @@ def attempt(head: bytes, body: bytes, wants_json: bool) -> Handover:
         connection = socket(AF_UNIX, SOCK_STREAM)
     except OSError as refusal:
         return Handover("blocked" if isinstance(refusal, PermissionError) else "away")
-    state = converse(connection, path, head, body, wants_json)
+    deadline = monotonic() + CONTINUE_TIMEOUT
+    connection.settimeout(CONTINUE_TIMEOUT)
+    state = dial(connection, path)
+    if not state:
+        body = whole_body(members)  # while the daemon accepts the connection
+        state = converse(connection, deadline, request_head(app, wants_json, len(body)), body, wants_json)
     if state in ("unsent", "sent"):
         connection.settimeout(None)
         return Handover(state, connection)
@@ -182,21 +183,29 @@ def attempt(head: bytes, body: bytes, wants_json: bool) -> Handover:
     return Handover(state)
 
 
-def converse(connection: "socket", path: bytes, head: bytes, body: bytes, wants_json: bool) -> "State":
+def dial(connection: "socket", path: bytes) -> "State | None":
+    """Connect, and see who is there. None: it is our daemon."""
     if connection.fileno() < 3:  # a standard stream is closed, and this would be taken for it
         return "idle"
-    deadline = monotonic() + CONTINUE_TIMEOUT
-    connection.settimeout(CONTINUE_TIMEOUT)
     try:
         connection.connect(path)
-        if peer_uid(connection) != geteuid():
-            return "stranger"
+        return None if peer_uid(connection) == geteuid() else "stranger"
     except PermissionError:
         return "blocked"
     except BlockingIOError:  # the queue is full: nobody has accepted for long
         return "hung"
     except OSError:
         return "away"
+
+
+def whole_body(members: dict[str, str]) -> bytes:
+    members["env"] = as_object({quote(name): quote(value) for name, value in environb.items()})
+    if isatty(1):
+        members["tty"] = "true"
+    return as_body(members)
+
+
+def converse(connection: "socket", deadline: float, head: bytes, body: bytes, wants_json: bool) -> "State":
     push(connection, head)
     state = await_go_ahead(connection, deadline)
     if state == "sent":
