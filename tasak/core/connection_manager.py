@@ -97,28 +97,11 @@ class ConnectionManager:
             NotExecuted: there is none to be had.
         """
         connection, mark = self._choose(app)
-        if connection.has_rested(self._clock()) and not await self._is_alive(connection):
+        if connection.has_rested(self._clock()):
+            await self._retire_if_dead(connection)
             connection, mark = self._choose(app)
         with self._in_use(connection):
             yield Lease(connection, await connection.ready(), mark)
-
-    @contextmanager
-    def _in_use(self, connection: Connection) -> Iterator[None]:
-        connection.enter()
-        try:
-            yield
-        finally:
-            connection.leave()
-            if connection is not self._live.get(connection.app.fingerprint) and connection.is_idle:
-                connection.stop()
-
-    async def _is_alive(self, connection: Connection) -> bool:
-        """Whether it may serve a call after a long rest; one that may not is taken out of use."""
-        with self._in_use(connection):
-            is_alive = await connection.is_alive()
-            if not is_alive:
-                self._retire(connection)
-        return is_alive
 
     def start_cleanup(self) -> None:
         self._cleanup = asyncio.create_task(self._clean_for_ever(), name="cleanup of connections")
@@ -147,6 +130,22 @@ class ConnectionManager:
         for connection in everyone:
             connection.stop()
         await asyncio.gather(*(connection.closed() for connection in everyone))
+
+    @contextmanager
+    def _in_use(self, connection: Connection) -> Iterator[None]:
+        connection.enter()
+        try:
+            yield
+        finally:
+            connection.leave()
+            if connection is not self._live.get(connection.app.fingerprint) and connection.is_idle:
+                connection.stop()
+
+    async def _retire_if_dead(self, connection: Connection) -> None:
+        """After a long rest, see whether it may serve a call."""
+        with self._in_use(connection):
+            if not await connection.is_alive():
+                self._retire(connection)
 
     def _choose(self, app: App) -> tuple[Connection, Mark]:
         if self._is_draining:
