@@ -22,6 +22,7 @@ from tasak.client.launcher import LOCK_POLL, READY, has_locked, in_folder_of_lon
 from tasak.core.settings import daemon_settings
 from tasak.errors import BadConfig, DaemonAway, TasakError
 from tasak.paths import StateDir, open_private, write_private
+from tasak.wire import DRAIN
 
 if TYPE_CHECKING:
     from tasak.service import Service
@@ -139,7 +140,7 @@ async def serve(
 
     from tasak.core.gateway import Gateway
     from tasak.server import create_app
-    from tasak.service import DRAIN, Service
+    from tasak.service import Service
 
     stop = asyncio.Event()
     gateway = Gateway(state, environment=os.environ)

@@ -26,10 +26,12 @@ from tasak.errors import (
     VersionSkew,
 )
 from tasak.request import Request
-from tasak.service import DRAIN, Service
+from tasak.service import Service
 from tasak.wire import (
     APP_HEADER,
+    DRAIN,
     JSON,
+    LONGEST_DRAIN,
     MAX_BODY,
     NDJSON,
     PLAIN,
@@ -39,8 +41,6 @@ from tasak.wire import (
     VERSION_HEADER,
     WIRE_VERSION,
 )
-
-LONGEST_DRAIN = 600.0
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,6 @@ from typing import Any, TypeVar
 from tasak.core.gateway import Gateway
 from tasak.errors import Draining, OutcomeUnknown
 
-# Running calls get this long when the daemon stops and nobody says otherwise.
-DRAIN = 5.0
-
 # Cancelling tells the server; a plugin that swallows it is not waited for.
 CANCEL_GRACE = 2.0
 

@@ -14,6 +14,11 @@ MAX_BODY = 64 << 20
 
 # A starter's `--log-level` reaches the daemon as its environment has it anyway.
 LOG_LEVEL_VARIABLE = "TASAK_DAEMON_LOG_LEVEL"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+# In seconds: what running calls get when the daemon stops and nobody says otherwise, and the most that one may say.
+DRAIN = 5.0
+LONGEST_DRAIN = 600.0
 
 SOCKET_NAME = "daemon.sock"
 CALL_PATH = "/tools/call/"

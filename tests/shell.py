@@ -22,6 +22,15 @@ FAST_APP = {"command": [sys.executable, "-I", "-S", str(STDIO_SERVER)]}
 # Longer than anything here takes on a busy machine.
 PATIENCE = 60.0
 
+# Holds the lock of its first argument until its stdin ends.
+LOCK_HOLDER = """
+import fcntl, os, sys
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
 Done = subprocess.CompletedProcess[str]
 
 

@@ -13,9 +13,8 @@ from tasak.cli.asked import Asked, is_set, working_directory
 from tasak.cli.daemon_road import DaemonRoad, where
 from tasak.client import launcher, stopper
 from tasak.errors import DaemonAway
-from tasak.paths import StateDir
-
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+from tasak.paths import StateDir, open_private
+from tasak.wire import DRAIN, LOG_LEVELS, LONGEST_DRAIN
 
 # What `tasak daemon logs` shows first.
 SHOWN_LINES = 200
@@ -57,14 +56,15 @@ def start(asked: Asked, log_level: str | None, verbose: bool) -> int:
 
 
 @daemon.command()
-@click.option("--drain", type=click.FloatRange(0, 600), default=stopper.DRAIN, help="Seconds for running calls.")
+@click.option("--drain", type=click.FloatRange(0, LONGEST_DRAIN), default=DRAIN, help="Seconds for running calls.")
 @with_json
 @click.pass_obj
 def stop(asked: Asked, drain: float) -> int:
     """Stop it with all its servers, and keep calls from starting it."""
     state = StateDir.of_user()
     state.create()
-    state.disabled.touch(mode=0o600)
+    if not state.is_disabled:  # whatever stands there already will do; nothing is followed
+        os.close(open_private(state.disabled, os.O_WRONLY))
     survivors = stopper.stop(state, drain=drain)
     said = "it did not run" if survivors is None else "stopped"
     if asked.wants_json:
@@ -118,7 +118,8 @@ def logs(_: Asked, follow: bool) -> int:
 def run(_: Asked, log_level: str | None, verbose: bool) -> int:
     """Run it in the foreground, for a service manager or to see why it does not start."""
     state = StateDir.of_user()
-    if launcher.connect(state):
+    if connection := launcher.connect(state):
+        connection.close()
         raise DaemonAway("the daemon runs already", fix="tasak daemon stop")
     # Lazy: only the daemon's process pays for the daemon.
     from tasak.daemon import run
@@ -136,7 +137,7 @@ def started(asked: Asked, log_level: str | None) -> int:
     state.create()
     state.disabled.unlink(missing_ok=True)
     if stopper.is_leaving(state):
-        stopper.is_gone_within(state, stopper.DRAIN + stopper.CLOSING)
+        stopper.is_gone_within(state, DRAIN + stopper.CLOSING)
     connection = launcher.connect(state) or launcher.start(state, log_level=log_level)
     pid = stopper.listener_pid(connection)
     connection.close()

@@ -14,11 +14,9 @@ from typing import Any, Self
 from tasak.client import client, launcher
 from tasak.errors import DaemonAway
 from tasak.paths import StateDir
-from tasak.wire import CONTINUE_TIMEOUT
+from tasak.wire import CONTINUE_TIMEOUT, DRAIN
 
-# Running calls get this long, unless the user says otherwise.
-DRAIN = 5.0
-# After that, closing every session: EOF, SIGTERM and SIGKILL take two seconds each.
+# After the drain, closing every session: EOF, SIGTERM and SIGKILL take two seconds each.
 CLOSING = 10.0
 # A daemon that answers nothing gets so long to die of a signal.
 SIGNAL_GRACE = 3.0

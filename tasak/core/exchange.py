@@ -1,7 +1,7 @@
 """Our own requests on a session's two streams: who waits for which answer. What else comes is the SDK's to read.
 
-The SDK's dispatcher could send them too, for 200 µs and several turns of the loop more; and only who writes the request
-knows whether a byte of it was written, which is what decides over repeating it.
+The SDK's dispatcher could send them too, more slowly (docs/decisions/0009-our-own-requests.md); and only who writes the
+request knows whether a byte of it was written, which is what decides over repeating it.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasak.core.nearest import nearest
 from tasak.errors import BadConfig
-from tasak.wire import LOG_LEVEL_VARIABLE
+from tasak.wire import LOG_LEVEL_VARIABLE, LOG_LEVELS
 
 Value = float | int | None
 """Seconds or a count; None is `never`, or no bound."""
@@ -18,8 +18,6 @@ CONFIG_VARIABLE = "TASAK_CONFIG"
 SESSION_VARIABLE = "TASAK_SESSION"
 HOST_VARIABLE = "TASAK_DAEMON_HOST"
 PORT_VARIABLE = "TASAK_DAEMON_PORT"
-
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

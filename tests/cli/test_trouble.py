@@ -196,6 +196,37 @@ def test_debug_goes_direct_and_tells_how_long_each_step_took(shell: Shell, witne
     assert not (shell.home / ".tasak" / "daemon.pid").exists()
 
 
+def test_stopping_follows_no_link(shell: Shell) -> None:
+    state = shell.home / ".tasak"
+    state.mkdir(mode=0o700)
+    (state / "daemon.disabled").symlink_to(shell.home / "victim")
+
+    done = shell("daemon", "stop")
+
+    assert 0 == done.returncode
+    assert not (shell.home / "victim").exists()
+
+
+def test_the_log_can_be_followed_also_when_it_is_rotated(shell: Shell) -> None:
+    log = shell.home / ".tasak" / "daemon.log"
+    log.parent.mkdir(mode=0o700)
+    log.write_text("one\n")
+    following = shell.start("daemon", "logs", "-f")
+    assert following.stdout is not None
+
+    first = following.stdout.readline()
+    with log.open("a") as file:
+        file.write("two\n")
+    second = following.stdout.readline()
+    log.rename(log.with_name("daemon.log.1"))
+    log.write_text("three\n")
+    third = following.stdout.readline()
+    following.kill()
+    following.communicate(timeout=PATIENCE)
+
+    assert (b"one\n", b"two\n", b"three\n") == (first, second, third)
+
+
 def test_no_traceback_without_debug(shell: Shell, witness: Witness) -> None:
     plain = shell("nowhere", "to", "--go")
     with_debug = shell("--debug", "nowhere", "to", "--go")

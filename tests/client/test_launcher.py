@@ -17,20 +17,11 @@ import pytest
 from tasak.client import client, launcher, stopper
 from tasak.errors import DaemonAway
 from tasak.paths import StateDir
-from tests.shell import FAST_APP, Shell
+from tests.shell import FAST_APP, LOCK_HOLDER, Shell
 
 # Longer than anything here takes on a busy machine.
 PATIENCE = 30.0
 NOBODY = 65534
-
-# Holds the file of its first argument for as long as it runs.
-HOLDER = """
-import fcntl, os, sys, time
-lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
-fcntl.flock(lock, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture
@@ -42,15 +33,6 @@ def shell() -> Iterator[Shell]:
     left = made.processes()
     shutil.rmtree(made.home)
     assert [] == left
-
-
-@pytest.fixture
-def state(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> StateDir:
-    """Of a user who is at home in this process, too."""
-    for name in [name for name in os.environ if name.startswith("TASAK_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(shell.home))
-    return StateDir(shell.home / ".tasak")
 
 
 def start(state: StateDir) -> int:
@@ -78,7 +60,7 @@ def test_when_a_starter_dies_who_waits_for_it_starts_the_daemon(state, shell):
     state.create()
     with (
         subprocess.Popen(
-            [sys.executable, "-c", HOLDER, state.start_lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", LOCK_HOLDER, state.start_lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as starter,
         ThreadPoolExecutor() as pool,
     ):

@@ -1,6 +1,5 @@
 """Ending the daemon, whatever state it is in, and nobody else."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,28 +13,10 @@ import pytest
 from tasak.client import launcher, stopper
 from tasak.errors import DaemonAway
 from tasak.paths import StateDir
-from tests.shell import FAST_APP, Shell
+from tests.shell import FAST_APP, LOCK_HOLDER
 
 # Longer than anything here takes on a busy machine.
 PATIENCE = 30.0
-
-# Holds the lock of its first argument until its stdin ends.
-HOLDER = """
-import fcntl, os, sys
-lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
-fcntl.flock(lock, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def state(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> StateDir:
-    """Of a user who is at home in this process, too."""
-    for name in [name for name in os.environ if name.startswith("TASAK_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(shell.home))
-    return StateDir(shell.home / ".tasak")
 
 
 @pytest.fixture
@@ -101,7 +82,7 @@ def test_a_daemon_that_is_leaving_is_waited_for(state):
     state.create()
     with (
         subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", HOLDER, state.lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-I", "-S", "-c", LOCK_HOLDER, state.lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as leaving,
         ThreadPoolExecutor() as pool,
     ):
@@ -119,7 +100,7 @@ def test_a_daemon_that_is_leaving_is_waited_for(state):
 def test_a_lock_that_is_never_given_back_is_said(state):
     state.create()
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", HOLDER, state.lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-I", "-S", "-c", LOCK_HOLDER, state.lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         holder.stdout.readline()
 
