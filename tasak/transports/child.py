@@ -1,7 +1,7 @@
-"""Owning a process that speaks lines of JSON-RPC: its two streams, its stderr, and its end.
+"""Owning a program that speaks lines of JSON-RPC: its two streams, its stderr, and the end of all that came of it.
 
 Closing goes from polite to certain, and each step is bounded: stdin is closed, then the process group gets SIGTERM,
-then SIGKILL.
+then SIGKILL; then whatever is left of the tree is killed, until none is.
 """
 
 import asyncio
@@ -12,32 +12,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from tasak.errors import ConnectFailed
-from tasak.plugin import Peer
+from tasak.plugin import AppConfig, Peer
+from tasak.transports import birth
+from tasak.transports.birth import Program, close_pipes
 from tasak.transports.lines import MAX_LINE, LineReader, LineWriter
-from tasak.transports.stderr import StderrLog
+from tasak.transports.mark import VARIABLE
+from tasak.transports.stderr import CHUNK, StderrLog
+from tasak.transports.tree import KILL_GRACE
+
+# What a program needs to find its way; everything else is the config's to name.
+INHERITED = ("HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG")
 
 # A server that wants to save its state on EOF, and one that wants to on SIGTERM.
 EOF_GRACE = 2.0
 TERM_GRACE = 2.0
-# SIGKILL is not refused; what takes long is a process in uninterruptible sleep.
-KILL_GRACE = 2.0
 # EOF on stdout and the exit status do not come in a fixed order.
 EXIT_STATUS_GRACE = 0.5
+# What a program wrote before it ended is in the pipe already.
+LAST_WORDS_GRACE = 0.1
 
 
 class Child(Peer):
     """A running program, in a session and process group of its own, that we talk to over stdin and stdout."""
+
+    program: "Program[Streams]"
 
     def __init__(self, process: asyncio.subprocess.Process, command: Sequence[str], stderr: StderrLog) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         self.pid = process.pid
-        self.read = LineReader(process.stdout)
-        self.write = LineWriter(process.stdin)
+        self.read = LineReader(LongLines(process.stdout))
+        self.write = LineWriter(Stdin(process.stdin))
         self.command = command
         self._process = process
+        self._stdin = process.stdin
         self._stderr = stderr
         self._stderr_task = asyncio.create_task(stderr.drain(process.stderr), name=f"stderr of {process.pid}")
 
@@ -50,20 +59,17 @@ class Child(Peer):
         Raises:
             ConnectFailed: it cannot be started.
         """
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environment,
-                cwd=directory,
-                start_new_session=True,
-                limit=MAX_LINE,
-            )
-        except (OSError, ValueError) as problem:
-            raise ConnectFailed(f"{command[0]} cannot be started in {directory}: {problem}") from problem
-        return cls(process, command, stderr)
+        loop = asyncio.get_running_loop()
+        program = await birth.start(
+            lambda: Streams(limit=CHUNK, loop=loop),
+            command,
+            environment=environment,
+            directory=directory,
+            stdin=asyncio.subprocess.PIPE,
+        )
+        child = cls(asyncio.subprocess.Process(program.transport, program.protocol, loop), command, stderr)
+        child.program = program
+        return child
 
     def last_words(self) -> Sequence[str]:
         return self._stderr.lines()
@@ -86,21 +92,34 @@ class Child(Peer):
         return f"{name} {ending}{strange}"
 
     async def aclose(self) -> None:
-        """End the whole process group; returns when it is gone, or cannot be made to go."""
+        """End the program and all that came of it; returns when that is gone, or cannot be made to go.
+
+        One that is cancelled skips what is polite.
+        """
         try:
-            self.write.close()
-            if not await self._is_gone_within(EOF_GRACE):
-                self._signal_group(signal.SIGTERM)
-                if not await self._is_gone_within(TERM_GRACE):
-                    self._signal_group(signal.SIGKILL)
-                    await self._is_gone_within(KILL_GRACE)
+            await self._ask_to_go()
         finally:
-            # The leader may have gone politely and left its group behind.
-            self._signal_group(signal.SIGKILL)
+            await self._remove()
+
+    async def _ask_to_go(self) -> None:
+        # Noted before each step: after it, there may be nothing left that tells whose they are.
+        await self.program.tree.note()
+        self._stdin.close()
+        if not await self._is_gone_within(EOF_GRACE):
+            await self.program.tree.note()
+            self._signal_group(signal.SIGTERM)
+            await self._is_gone_within(TERM_GRACE)
+
+    async def _remove(self) -> None:
+        try:
+            await self.program.tree.end()
+            await self._is_gone_within(KILL_GRACE)
+            # Nobody can say more; what is in the pipe is read to its end.
+            await asyncio.wait([self._stderr_task], timeout=EXIT_STATUS_GRACE)
+        finally:
             self._stderr_task.cancel()
             await asyncio.wait([self._stderr_task])
-            self._stderr.close()
-            close_transport(self._process)
+            self.program.close()
 
     async def _is_gone_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -110,9 +129,88 @@ class Child(Peer):
         return False
 
     def _signal_group(self, number: signal.Signals) -> None:
-        # The group's id is the leader's pid, which the kernel does not give away while the group has a member.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        self.program.tree.signal_group(number)
+
+
+class Streams(asyncio.subprocess.SubprocessStreamProtocol):
+    """The program's streams. They end soon after it, also where someone whom it left behind has them too."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._pipes = transport
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        asyncio.get_running_loop().call_later(LAST_WORDS_GRACE, close_pipes, self._pipes)
+
+
+class LongLines:
+    """Lines of up to `MAX_LINE` from a stream that holds less: one that says much more than is read has to wait."""
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self._stream = stream
+
+    async def readline(self) -> bytes:
+        """The next line with its end; the rest where there is none, nothing at the end.
+
+        Raises:
+            ValueError: it is longer.
+        """
+        try:
+            return await self._stream.readuntil()
+        except asyncio.IncompleteReadError as end:
+            return end.partial
+        except asyncio.LimitOverrunError as more:
+            return await self._long_line(more.consumed)
+
+    async def _long_line(self, there: int) -> bytes:
+        line = bytearray()
+        while len(line) + there <= MAX_LINE:
+            line += await self._stream.readexactly(there)
+            try:
+                rest = await self._stream.readuntil()
+            except asyncio.IncompleteReadError as end:
+                rest = end.partial
+            except asyncio.LimitOverrunError as more:
+                there = more.consumed
+                continue
+            line += rest
+            return bytes(line)
+        raise ValueError("the line is too long")
+
+
+class Stdin:
+    """The program's stdin, for a session: it may stop writing, but the end of stdin is the child's to give.
+
+    That asks the program to go, and before it does, it has to be noted who is there.
+    """
+
+    def __init__(self, stream: asyncio.StreamWriter) -> None:
+        self._stream = stream
+        self._is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data)
+
+    async def drain(self) -> None:
+        await self._stream.drain()
+
+    def is_closing(self) -> bool:
+        return self._is_closed or self._stream.is_closing()
+
+    def close(self) -> None:
+        self._is_closed = True
+
+
+def environment(app: AppConfig, instance: str) -> dict[str, str]:
+    """The whole environment of an app's program, with what its `env:` names.
+
+    `TASAK_TREE` marks what this daemon started; each program gets a part of its own behind it.
+    """
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    named = {name: str(value) for name, value in app.options.get("env", {}).items()}
+    return {**inherited, "PATH": app.path, **named, VARIABLE: instance}
 
 
 def signal_name(number: int) -> str:
@@ -120,9 +218,3 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def close_transport(process: asyncio.subprocess.Process) -> None:
-    """Close the pipes now rather than when the garbage collector comes by."""
-    transport: asyncio.SubprocessTransport = process._transport  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
-    transport.close()

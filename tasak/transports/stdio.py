@@ -1,15 +1,11 @@
 """The `stdio` transport: a program on this machine that speaks MCP over its stdin and stdout."""
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from tasak.plugin import AppConfig, Host, McpSession, hookimpl
-from tasak.transports.child import Child
+from tasak.transports.child import Child, environment
 from tasak.transports.stderr import StderrLog
-
-# What a program needs to find its way; everything else is the config's to name.
-INHERITED = ("HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG")
 
 PING_TIMEOUT = 5.0
 
@@ -54,16 +50,9 @@ async def connect(app: AppConfig, host: Host) -> McpSession:
 
 @hookimpl
 async def ping(session: McpSession) -> None:
-    await session.request("ping", None, timeout=PING_TIMEOUT)
+    await session.ping(PING_TIMEOUT)
 
 
 @hookimpl
 async def close(session: McpSession) -> None:
     await session.aclose()
-
-
-def environment(app: AppConfig, instance: str) -> Mapping[str, str]:
-    """The child's whole environment. `TASAK_TREE` marks what this daemon started, for a later one to find."""
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    named = {name: str(value) for name, value in app.options.get("env", {}).items()}
-    return {**inherited, "PATH": app.path, **named, "TASAK_TREE": instance}

@@ -122,9 +122,9 @@ STRANGE = {
     "no version": b'{"id": 9, "result": {}}',
     "another version": b'{"jsonrpc": "1.0", "id": 9, "result": {}}',
     "a result that is none": b'{"jsonrpc": "2.0", "id": 9, "result": []}',
-    "NaN": b'{"jsonrpc": "2.0", "id": 9, "result": {"a": NaN}}',
-    "Infinity": b'{"jsonrpc": "2.0", "id": 9, "result": {"a": Infinity}}',
-    "-Infinity": b'{"jsonrpc": "2.0", "id": 9, "result": {"a": [-Infinity]}}',
+    "NaN": b'{"jsonrpc": "2.0", "method": "x", "params": {"a": NaN}}',
+    "Infinity": b'{"jsonrpc": "2.0", "method": "x", "params": {"a": Infinity}}',
+    "beyond floating point": b'{"jsonrpc": "2.0", "method": "x", "params": {"a": [-1e999]}}',
     "a hundred thousand brackets": b"[" * 100_000,
     "ten thousand digits": b'{"jsonrpc": "2.0", "id": ' + b"9" * 10_000 + b', "result": {}}',
     "zero bytes": b"\x00\x00\x00",
@@ -197,6 +197,7 @@ async def seconds_to_read(mebibytes: int) -> float:
     return took
 
 
+@pytest.mark.slow
 async def test_a_large_line_takes_time_in_proportion_to_its_length():
     small = min([await seconds_to_read(4) for _ in range(3)])
     large = min([await seconds_to_read(64) for _ in range(3)])

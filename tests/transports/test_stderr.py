@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tasak.transports.pace import Allowance
 from tasak.transports.stderr import StderrLog
 
 PATIENCE = 20.0
 MIB = 1 << 20
+WITHOUT_BOUND = Allowance(1e9, 1e9)
 
 
 @pytest.fixture
@@ -29,9 +31,9 @@ def no_umask() -> Iterator[None]:
     os.umask(before)
 
 
-async def kept(*chunks: bytes, path: Path | None = None) -> list[str]:
+async def kept(*chunks: bytes, path: Path | None = None, allowance: Allowance | None = None) -> list[str]:
     """The lines of a process that wrote `chunks` and ended."""
-    log = StderrLog(path)
+    log = StderrLog(path, allowance=allowance)
     async with drained_into(log) as stream:
         for chunk in chunks:
             stream.feed_data(chunk)
@@ -49,7 +51,6 @@ async def drained_into(log: StderrLog) -> AsyncIterator[asyncio.StreamReader]:
     finally:
         stream.feed_eof()
         await asyncio.wait_for(draining, PATIENCE)
-        log.close()
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -108,6 +109,16 @@ async def test_a_line_that_has_no_end_yet_is_shown_and_kept_once():
     assert ["done", "Password: ?"] == log.lines()
 
 
+async def test_each_line_is_told_as_it_is_kept():
+    told: list[str] = []
+    log = StderrLog(None, told.append)
+    async with drained_into(log) as stream:
+        stream.feed_data(b"a\nb\x1b\nlast")
+        await until(lambda: len(told) == 2)
+
+    assert ["a", "b\\x1b", "last"] == told
+
+
 @pytest.mark.parametrize("chunk", [1000, 1 << 16, 1 << 20])
 async def test_a_long_line_is_cut_and_the_next_one_is_not(chunk):
     long = b"x" * (1 << 20)
@@ -117,20 +128,33 @@ async def test_a_long_line_is_cut_and_the_next_one_is_not(chunk):
 
 
 async def test_a_line_without_end_does_not_fill_the_memory():
-    log = StderrLog(None)
-    chunk = b"x" * (1 << 16)
+    log = StderrLog(None, allowance=WITHOUT_BOUND)
     tracemalloc.start()
     try:
         async with drained_into(log) as stream:
             for _ in range(256):
-                stream.feed_data(chunk)
-                await asyncio.sleep(0)
+                stream.feed_data(b"x" * (1 << 16))
+                await until(lambda: stream.at_eof() or not stream._buffer)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
     assert ["x" * 4000] == log.lines()
     assert peak < 2 * MIB
+
+
+async def test_of_a_flood_the_beginning_and_the_end_are_kept_and_it_is_said_how_much_is_not(path):
+    flood = [b"first\n" * 200, *[b"middle of it\n" * 5000] * 10, b"died of this\n"]
+
+    await kept(*flood, path=path, allowance=Allowance(1, 1000))
+
+    lines = path.read_text().splitlines(keepends=True)
+    (gap,) = [number for number, line in enumerate(lines) if line.startswith("[tasak:")]
+    assert ("first\n", "died of this\n") == (lines[0], lines[-1])
+    kept_bytes = sum(map(len, lines)) - len(lines[gap])
+    # The line that it broke off in ends all the same.
+    left_out = len(b"".join(flood)) - kept_bytes + (lines[gap - 1] not in ("first\n", "middle of it\n"))
+    assert f"[tasak: {left_out} bytes were left out here: too many at once]\n" == lines[gap]
 
 
 async def test_terminal_escapes_are_inert(path):
@@ -177,7 +201,9 @@ async def test_a_file_that_others_could_read_becomes_private(path):
 async def test_five_files_of_one_mebibyte_are_kept_and_all_are_private(path, no_umask):
     lines = [b"%07d %s\n" % (number, b"x" * 991) for number in range(7 * MIB // 1000)]
 
-    await kept(*(b"".join(lines[at : at + 100]) for at in range(0, len(lines), 100)), path=path)
+    await kept(
+        *(b"".join(lines[at : at + 100]) for at in range(0, len(lines), 100)), path=path, allowance=WITHOUT_BOUND
+    )
 
     names = ["app.log", *(f"app.log.{number}" for number in range(1, 5))]
     files = [path.with_name(name) for name in names]
