@@ -1,0 +1,78 @@
+"""The `read` side of sessions over HTTP: messages from a peer, in the order in which they came."""
+
+import asyncio
+from typing import Any, Self
+
+import anyio
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
+
+from tasak.transports.lines import parse
+
+
+class Messages:
+    """A stream of messages; a subclass knows where they come from."""
+
+    async def receive(self) -> SessionMessage | Exception:
+        """The next one.
+
+        Raises:
+            anyio.EndOfStream: there will be no more.
+        """
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Read no more."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class Mailbox(Messages):
+    """However many exchanges bring them. What is in it when it is closed is still read."""
+
+    def __init__(self) -> None:
+        self._messages: asyncio.Queue[SessionMessage | None] = asyncio.Queue()
+
+    def put(self, message: JSONRPCMessage) -> None:
+        self._messages.put_nowait(SessionMessage(message))
+
+    def close(self) -> None:
+        self._messages.put_nowait(None)
+
+    async def receive(self) -> SessionMessage | Exception:
+        message = await self._messages.get()
+        if message is None:
+            self.close()  # the end stays the end
+            raise anyio.EndOfStream
+        return message
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+def message_of(text: bytes) -> JSONRPCMessage:
+    """
+    Raises:
+        ValueError: it is no JSON-RPC message.
+    """
+    try:
+        return jsonrpc_message_adapter.validate_python(parse(text))
+    except RecursionError as problem:
+        raise ValueError("nested too deeply") from problem
+
+
+def as_body(message: Any) -> bytes:
+    return str(message.model_dump_json(by_alias=True, exclude_unset=True)).encode()
