@@ -1,0 +1,1 @@
+"""Signing in to servers: the flows, and the only place that holds tokens."""
