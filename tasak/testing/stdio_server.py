@@ -1,7 +1,8 @@
 """An MCP server on stdio with nothing but the standard library: it starts in a few milliseconds, a thousand times over.
 
-Run it as `python -I -S stdio_server.py`. Each `tools/call` appends its tool's name to the file that the environment
-variable `EXEC` names, before it is answered: the witness of what has run. A cancelled request is witnessed as `cancel`.
+Run it as `python -I -S stdio_server.py`. It speaks both eras of MCP. Each `tools/call` appends its tool's name to the
+file that the environment variable `EXEC` names, before it is answered: the witness of what has run. A cancelled request
+is witnessed as `cancel`.
 """
 
 import json
@@ -34,6 +35,10 @@ TOOLS: "dict[str, Message]" = {
     "complain": {"text": TEXT},
 }
 
+# What a server of MCP 2026-07-28 says of itself and of each result. It is asked so by name in every request.
+STATELESS = "2026-07-28"
+VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
+
 written = threading.Lock()
 cancelled = threading.Condition()
 cancelled_ids: "set[Any]" = set()
@@ -56,6 +61,8 @@ def respond(message: "Message") -> None:
     method, params = message["method"], message.get("params") or {}
     if method == "initialize":
         answer(message, result=hello(params["protocolVersion"]))
+    elif method == "server/discover":
+        answer(message, result={"supportedVersions": [STATELESS], "capabilities": {"tools": {}}})
     elif method == "ping":
         answer(message, result={})
     elif method == "tools/list":
@@ -103,8 +110,10 @@ def call(message: "Message", name: str, given: "Message") -> None:
         sys.stderr.write(given["text"] + "\n")
         sys.stderr.flush()
         text(message, "complained")
-    else:
+    elif name == "echo":
         text(message, given.get("text", ""))
+    else:
+        answer(message, error={"code": -32602, "message": f"no tool {name}"})
 
 
 def wait(request: "Any", seconds: float) -> bool:
@@ -134,6 +143,9 @@ def text(message: "Message", content: str, *, is_error: bool = False) -> None:
 
 
 def answer(message: "Message", **what: "Any") -> None:
+    meta = (message.get("params") or {}).get("_meta") or {}
+    if "result" in what and meta.get(VERSION_KEY) == STATELESS:
+        what["result"].update(resultType="complete", ttlMs=0, cacheScope="private")
     send({"id": message["id"], **what})
 
 

@@ -1,22 +1,32 @@
 """Finds transports by entry point and calls their hooks: built-ins and third parties through one door."""
 
+import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import pluggy
 
-from tasak.errors import BadConfig, BrokenTransport
+import tasak
+from tasak import ownership
+from tasak.errors import BadConfig, BrokenTransport, TasakError
 from tasak.plugin import AppConfig, Host, Session
 from tasak.transports import hookspecs
 
 GROUP = "tasak.transports"
+
+# Where our own code is.
+SITE = Path(tasak.__file__).parents[1]
 VERBS = ("transport_schema", "connect", "ping", "close")
+FURTHER_HOOKS = ("parts", "login", "login_status", "logout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +36,20 @@ class PluginInfo:
     name: str
     version: str | None
     file: str | None
-    state: Literal["ok", "broken"]
+    state: Literal["ok", "broken", "failing"]
+    """`broken` does not load; `failing` does, and went wrong in the daemon."""
     reason: str | None
 
 
 class Transport:
     """One plugin's verbs, each awaitable whether the plugin wrote a plain function or `async def`."""
 
-    def __init__(self, name: str, hooks: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(
+        self, name: str, hooks: Mapping[str, pluggy.HookCaller], on_trouble: Callable[[str], None] = lambda deed: None
+    ) -> None:
         self.name = name
+        self.blame = on_trouble
+        """Tell it what the plugin's code did that it should not have."""
         self._hooks = hooks
 
     def schema(self) -> Mapping[str, Any]:
@@ -54,14 +69,49 @@ class Transport:
         return schema
 
     async def connect(self, app: AppConfig, host: Host) -> Session:
-        session: Session = await settled(self._hooks["connect"](app=app, host=host))
+        session: Session = await self._run("connect", app=app, host=host)
         return session
 
     async def ping(self, session: Session) -> None:
-        await settled(self._hooks["ping"](session=session))
+        await self._run("ping", session=session)
 
     async def close(self, session: Session) -> None:
-        await settled(self._hooks["close"](session=session))
+        await self._run("close", session=session)
+
+    def parts(self, options: Mapping[str, Any]) -> Sequence[str]:
+        """The other apps that one with these options calls.
+
+        Raises:
+            BadConfig: the options do not say it.
+            BrokenTransport: the plugin raised something else.
+        """
+        try:
+            return self._hooks["parts"](options=options) or ()
+        except TasakError:
+            raise
+        except (Exception, SystemExit) as problem:
+            raise broken(self.name, f"its parts raised {problem!r}") from problem
+
+    @property
+    def has_login(self) -> bool:
+        return bool(self._hooks["login"].get_hookimpls())
+
+    async def login(self, app: AppConfig, host: Host, *, opens_browser: bool) -> None:
+        await self._run("login", app=app, host=host, opens_browser=opens_browser)
+
+    async def login_status(self, app: AppConfig, host: Host) -> Mapping[str, Any]:
+        return await self._run("login_status", app=app, host=host) or {}
+
+    async def logout(self, app: AppConfig, host: Host) -> bool:
+        return bool(await self._run("logout", app=app, host=host))
+
+    async def _run(self, hook: str, **given: Any) -> Any:
+        try:
+            answer = self._hooks[hook](**given)
+            return await answer if inspect.isawaitable(answer) else answer
+        except SystemExit as problem:
+            # In a task it would end the whole process.
+            raise RuntimeError(f"its {hook} wanted to end the process") from problem
 
 
 class Registry:
@@ -72,6 +122,7 @@ class Registry:
         for point in entry_points(group=GROUP) if found is None else found:
             self._found.setdefault(point.name, []).append(point)
         self._loaded: dict[str, Transport] = {}
+        self._troubles: dict[str, str] = {}
 
     def names(self) -> list[str]:
         return sorted(self._found)
@@ -87,9 +138,29 @@ class Registry:
             self._loaded[name] = self._load(self._entry_point(name))
         return self._loaded[name]
 
+    def troubles(self) -> Mapping[str, str]:
+        """What plugins did wrong while they were used, the last deed of each, by transport."""
+        return dict(self._troubles)
+
+    def blame(self, modules: Sequence[str], deed: str) -> None:
+        """Note the deed on the transport whose code is innermost among the `modules`, if there is one."""
+        for module in modules:
+            if point := self._owner_of(module):
+                self._troubles[point.name] = deed
+                return
+
+    def _owner_of(self, module: str) -> EntryPoint | None:
+        """The transport that the module is of; of several in one package, the one that it is nearest to."""
+        points = [point for point in self._entry_points() if is_within(module, package_of(point))]
+        return max(points, key=lambda point: is_within(module, point.module), default=None)
+
     def listing(self) -> list[PluginInfo]:
         """Every plugin, loaded to see whether it can be."""
-        return [self._info(point) for name in self.names() for point in self._found[name]]
+        return [self._info(point) for point in self._entry_points()]
+
+    def _entry_points(self) -> Iterator[EntryPoint]:
+        for name in self.names():
+            yield from self._found[name]
 
     def _entry_point(self, name: str) -> EntryPoint:
         points = self._found.get(name, [])
@@ -105,8 +176,11 @@ class Registry:
         return points[0]
 
     def _load(self, point: EntryPoint) -> Transport:
+        if place := exposed_place(point):
+            raise broken(point.name, f"others can write to {place}, and so change its code: chmod -R go-w {place}")
         try:
-            return Transport(point.name, hooks_of(point.load(), point.name))
+            hooks = hooks_of(point.load(), point.name)
+            return Transport(point.name, hooks, functools.partial(self._troubles.__setitem__, point.name))
         except (Exception, SystemExit) as problem:
             raise broken(point.name, f"{type(problem).__name__}: {problem}") from problem
 
@@ -125,8 +199,8 @@ class Registry:
         )
 
 
-def hooks_of(module: ModuleType, name: str) -> Mapping[str, Callable[..., Any]]:
-    """The plugin's verbs.
+def hooks_of(module: ModuleType, name: str) -> Mapping[str, pluggy.HookCaller]:
+    """The plugin's hooks; one that it does not have answers None.
 
     Raises:
         PluginValidationError: a hook is misspelt, or takes arguments that there are not.
@@ -137,18 +211,41 @@ def hooks_of(module: ModuleType, name: str) -> Mapping[str, Callable[..., Any]]:
     plugins.add_hookspecs(hookspecs)
     plugins.register(module, name=name)
     plugins.check_pending()
-    hooks = {verb: getattr(plugins.hook, verb) for verb in VERBS}
-    if missing := [verb for verb, caller in hooks.items() if not caller.get_hookimpls()]:
+    hooks = {hook: getattr(plugins.hook, hook) for hook in (*VERBS, *FURTHER_HOOKS)}
+    if missing := [verb for verb in VERBS if not hooks[verb].get_hookimpls()]:
         raise LookupError(f"it has no hook {', '.join(missing)}")
     return hooks
 
 
-async def settled(answer: Any) -> Any:
-    return await answer if inspect.isawaitable(answer) else answer
-
-
 def broken(name: str, reason: str) -> BrokenTransport:
     return BrokenTransport(f"the transport {name!r} cannot be used: {reason}", fix="see `tasak plugins`")
+
+
+def exposed_place(point: EntryPoint) -> str | None:
+    """The first place of a third party's code that others can write to. Where ours is, whoever can has us already."""
+    top = point.module.partition(".")[0]
+    try:
+        spec = find_spec(top) if top != "tasak" and top not in sys.modules else None
+    except (ImportError, ValueError):  # loading it says so, too
+        return None
+    if spec is None or not spec.has_location or spec.origin is None:
+        return None
+    depth = 2 if spec.submodule_search_locations else 1
+    for place in (Path(spec.origin), *Path(spec.origin).parents[:depth]):
+        # In an archive there are no modes; the archive's own place comes last.
+        if place != SITE and place.exists() and ownership.can_others_change(place.stat()):
+            return shlex.quote(str(place))
+    return None
+
+
+def is_within(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
+
+
+def package_of(point: EntryPoint) -> str:
+    """All of a third party's package is its own; of ours, the transport's module is."""
+    top = point.module.partition(".")[0]
+    return point.module if top == "tasak" else top
 
 
 def owner(point: EntryPoint) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import logging
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, distributions
@@ -15,6 +14,7 @@ from tasak.core.host import AppHost
 from tasak.errors import BadConfig, BrokenTransport
 from tasak.plugin import AppConfig
 from tasak.transports.registry import GROUP, PluginInfo, Registry, Transport
+from tests.transports.hosts import lone_host
 
 APP = AppConfig(name="app", options={"at": "here"}, directory=None, path="")
 
@@ -114,9 +114,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def host() -> AppHost:
-    return AppHost(
-        instance="tree", app_log=None, init_timeout=1.0, log=logging.getLogger(), on_tools_changed=lambda: None
-    )
+    return lone_host("tree", app_log=None, init_timeout=1.0)
 
 
 async def life_of(transport: Transport, host: AppHost) -> Any:
