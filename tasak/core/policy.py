@@ -9,10 +9,13 @@ with any answer of the server, an error included                     never: it h
 because of its caller (`Usage`, `Denied`)                            never: it would fail again
 """
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
-from tasak.core.app import App
-from tasak.errors import Denied, NotExecuted, OutcomeUnknown, TasakError
+from tasak.core.app import VOUCHED_FOR, App
+from tasak.core.trust import what_to_trust
+from tasak.errors import Denied, NotExecuted, OutcomeUnknown, TasakError, Untrusted
 
 
 def may_run_again(problem: TasakError, app: App, tool: str) -> bool:
@@ -44,3 +47,74 @@ def require_allowed(app: App, tool: str) -> None:
         raise Denied(
             f"{app.name}: the config does not allow {tool}", fix=f"see allow and deny of {app.name} in {app.file}"
         )
+
+
+# ── a caller who may only read ───────────────────────────────────────────────────────────────────────────────────
+#
+#   what the user's config says of the tool    the app is `trusted`        may it be called?
+#   ─────────────────────────────────────────  ──────────────────────────  ──────────────────────────────────────
+#   `read_only: true`                          whatever                    yes
+#   `read_only: false`                         whatever                    no
+#   nothing                                    no                          no, and the server is not asked
+#   nothing                                    yes                         if its annotation says `readOnlyHint`
+#
+# The config is the user's own file, or one that they trust: any other could say anything. That goes for all that the
+# app is made of, too; and each step of a curated tool is a call by a caller who may only read.
+
+
+def require_vouched_for(app: App) -> None:
+    """
+    Raises:
+        Untrusted: the app, or one that it is made of, stands in a file that does not have the user's word.
+    """
+    for each in app.whole():
+        if each.standing not in VOUCHED_FOR:
+            assert each.file is not None, "the built-in apps are ours"
+            why = "has changed since you trusted it" if each.standing == "changed" else "is not trusted"
+            raise Untrusted(
+                f"{each.name}: it stands in {each.file}, which {why}, and `tasak read` uses no such app",
+                fix=f"read that file, and if all that it says shall hold: tasak trust {what_to_trust(each.file)}",
+            )
+
+
+def require_readable(app: App, tool: str) -> None:
+    """What can be known before the server is asked for its tools.
+
+    Raises:
+        Untrusted: as `require_vouched_for` says.
+        Denied: the tool is not declared read-only, and no word of its server's would do.
+    """
+    require_vouched_for(app)
+    said = declared(app, tool)
+    if said is False or (said is None and not app.trusted):
+        raise not_read_only(app, tool)
+
+
+def needs_servers_word(app: App, tool: str) -> bool:
+    """Whether it is for the server's annotation to say that the tool is read-only: then one of just now."""
+    return app.trusted and declared(app, tool) is None
+
+
+def is_read_only(app: App, tool: Mapping[str, Any]) -> bool:
+    """Whether a caller who may only read may call the `tool`, which is as `tools/list` has it."""
+    said = declared(app, tool["name"])
+    if said is not None or not app.trusted:
+        return said is True
+    annotations = tool.get("annotations")
+    return isinstance(annotations, Mapping) and annotations.get("readOnlyHint") is True
+
+
+def declared(app: App, tool: str) -> bool | None:
+    rule = app.tools.get(tool)
+    return rule.read_only if rule else None
+
+
+def not_read_only(app: App, tool: str) -> Denied:
+    where = app.file or "a config of your own"
+    if declared(app, tool) is False:
+        fix = f"the config says so: see read_only of {tool} under {app.name} in {where}"
+    else:
+        fix = f"if it changes nothing: under {app.name} in {where}, write `tools: {{{tool}: {{read_only: true}}}}`"
+        if not app.trusted:
+            fix += ", or `trusted: true` to believe what the server says of its tools"
+    return Denied(f"{app.name} {tool}: it is not declared read-only, and `tasak read` calls nothing else", fix=fix)

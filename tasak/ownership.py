@@ -1,4 +1,4 @@
-"""Who else could have written a config file: what it says is run as this user."""
+"""Who else could have written a file or a folder: what a config or a plugin says is run as this user."""
 
 import grp
 import os
@@ -16,6 +16,17 @@ def is_writable_by_others(found: os.stat_result) -> bool:
     if found.st_mode & stat.S_IWOTH:
         return True
     return bool(found.st_mode & stat.S_IWGRP) and not is_private_group(found.st_gid, found.st_uid)
+
+
+def can_others_change(found: os.stat_result) -> bool:
+    """Whether they can write to the file, or put something in the place of what is in the folder."""
+    is_shared = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+    return is_writable_by_others(found) and not is_shared
+
+
+def is_everybodys(folder: os.stat_result) -> bool:
+    """Whether any user can put anything into it, or in the place of what is there. `/tmp` is not meant."""
+    return bool(folder.st_mode & stat.S_IWOTH) and not folder.st_mode & stat.S_ISVTX
 
 
 def is_private_group(gid: int, uid: int) -> bool:

@@ -1,0 +1,85 @@
+"""`tasak doctor`: everything that is wrong here, a line each, with what mends it."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tasak.cli import output
+from tasak.cli.asked import Asked, working_directory
+from tasak.cli.daemon_commands import with_json
+from tasak.client import client, launcher
+from tasak.errors import BadConfig, DaemonAway
+from tasak.paths import StateDir
+
+if TYPE_CHECKING:
+    from tasak.core.doctor.finding import Finding
+    from tasak.core.gateway import Gateway
+
+
+@click.command()
+@with_json
+@click.pass_obj
+def doctor(asked: Asked) -> int:
+    """Look for what is wrong: files, config, packages, programs, plugins, the port. Exits 0 if nothing is, else 2.
+
+    Starts nothing, and asks no server anything.
+    """
+    # Lazy: the whole core.
+    from tasak.cli.direct import Direct
+
+    state = StateDir.of_user()
+
+    async def examined(gateway: "Gateway") -> "list[Finding]":
+        return list(dict.fromkeys(findings(state, gateway)))
+
+    found = Direct(state).run(examined)
+    if asked.wants_json:
+        output.print_json({"findings": [dataclasses.asdict(each) for each in found]})
+    elif found:
+        output.print_table(("check", "what is wrong", "what to do"), [(f.check, f.what, f.fix) for f in found])
+    else:
+        output.print_line("nothing is wrong")
+    return BadConfig.exit_status if found else 0
+
+
+def findings(state: StateDir, gateway: "Gateway") -> "Iterator[Finding]":
+    from tasak.core.doctor import apps, daemon, files, installation
+    from tasak.core.doctor.finding import Finding
+
+    cwd, env, home = working_directory(), os.environ, state.root.parent
+    yield from installation.of_versions()
+    yield from files.of_state(state)
+    yield from files.of_tokens(home)
+    yield from files.of_configs(state, home, cwd, env)
+    try:
+        yield from apps.findings(gateway.config(cwd, env), env.get("PATH", os.defpath))
+    except BadConfig as problem:
+        yield Finding.of("config", problem)
+    yield from installation.of_plugins(gateway.registry)
+    health: Mapping[str, Any] | None = None
+    try:
+        health = health_of(state)
+    except (DaemonAway, ValueError) as problem:
+        yield Finding("daemon", f"the daemon that runs does not answer: {problem}", "tasak daemon restart")
+    yield from daemon.findings(health) if health else daemon.of_start(state)
+    yield from daemon.of_port(env, health)
+
+
+def health_of(state: StateDir) -> Mapping[str, Any] | None:
+    """What a daemon that runs says of itself.
+
+    Raises:
+        DaemonAway: it cannot be reached, or does not answer.
+        ValueError: what it answers is no JSON.
+    """
+    connection = launcher.connect(state)
+    if connection is None:
+        return None
+
+    _, content = client.ask(connection, "GET", "/health")
+    found: Mapping[str, Any] = json.loads(content)
+    return found
