@@ -35,6 +35,7 @@ def call_request(app: str, content: bytes) -> Request:
         tool=fields["tool"],
         arguments=fields.get("arguments"),
         argv=fields.get("argv", ()),
+        read_only=fields.get("read_only", False),
         is_terminal=fields.get("tty", False),
     )
 
@@ -47,6 +48,7 @@ def list_request(app: str, content: bytes) -> Request:
         cwd=fields.get("cwd", home()),
         env=fields.get("env", os.environ),
         session=fields.get("session"),
+        read_only=fields.get("read_only", False),
     )
 
 
@@ -118,7 +120,7 @@ def truth(name: str, value: Any) -> bool:
     return value
 
 
-LIST_FIELDS: Mapping[str, Field] = {"cwd": folder, "env": environment, "session": text}
+LIST_FIELDS: Mapping[str, Field] = {"cwd": folder, "env": environment, "session": text, "read_only": truth}
 CALL_FIELDS: Mapping[str, Field] = {
     **LIST_FIELDS,
     "tool": text,

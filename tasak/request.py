@@ -1,7 +1,7 @@
 """What a caller asks for, and what it gets: the same on every road, through the daemon or without it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +15,15 @@ class Request:
 
     app: str
     cwd: Path | None
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     session: str | None = None
     timeout: float | None = None
     call_id: str | None = None
     tool: str = ""
-    arguments: Mapping[str, Any] | None = None
-    argv: Sequence[str] = ()
+    arguments: Mapping[str, Any] | None = field(default=None, repr=False)
+    argv: Sequence[str] = field(default=(), repr=False)
+    read_only: bool = False
+    """Nothing may change: only what the user says is read-only is called, as `policy.require_readable` has it."""
     wants_json: bool = False
     is_terminal: bool = False
     """The answer goes to a terminal: nothing in it may act on one."""

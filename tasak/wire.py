@@ -9,6 +9,9 @@ CONTINUE_TIMEOUT = 2.0
 # In seconds: no call is asked to wait for longer than a day.
 LONGEST_TIMEOUT = 86_400
 
+# Fifty first callers at once, and more while they wait.
+BACKLOG = 1024
+
 # argv may carry a file's content.
 MAX_BODY = 64 << 20
 
