@@ -1,18 +1,24 @@
 """What the config says about one app, checked as far as it can be without its transport and its caller."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NoReturn, get_args
 
+from tasak.core.era import Spoken
 from tasak.core.nearest import nearest
 from tasak.core.settings import KNOBS, Value
 from tasak.errors import BadConfig
+
+OnToolChange = Literal["warn", "block", "ignore"]
+"""What happens where a tool is not what it was."""
 
 TRANSPORTS = {"local": "stdio", "streamable-http": "http", "streamableHttp": "http"}
 """Names that other clients use, and ours."""
 
 COMMON_KEYS = frozenset(
-    {"transport", "type", "cwd", "description", "disabled", "allow", "deny", "tools"} | {knob.name for knob in KNOBS}
+    {"transport", "type", "protocol", "cwd", "description", "disabled", "allow", "deny", "tools", "trusted"}
+    | {"on_tool_change"}
+    | {knob.name for knob in KNOBS}
 )
 
 FOREIGN_KEYS = {
@@ -43,6 +49,9 @@ class ToolRule:
     read_only: bool | None = None
 
 
+RULES = tuple(rule.name for rule in fields(ToolRule))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonKeys:
     """The keys that every app may have, whatever its transport."""
@@ -50,11 +59,15 @@ class CommonKeys:
     description: str | None
     disabled: bool
     cwd: str | None
+    protocol: Spoken
     limits: Mapping[str, Value]
     allow: tuple[str, ...] | None
     """Globs; None allows every tool, an empty tuple none."""
     deny: tuple[str, ...]
     tools: Mapping[str, ToolRule]
+    on_tool_change: OnToolChange
+    trusted: bool
+    """What its server says of its tools is believed."""
 
 
 def transport_of(raw: Mapping[str, Any], where: str) -> str:
@@ -91,10 +104,20 @@ def check_keys(raw: Mapping[str, Any], options: Iterable[str], where: str) -> st
     if unknown := [key for key in foreign if key not in FOREIGN_KEYS and not key.startswith(("_", "x-"))]:
         names = ", ".join(repr(key) for key in unknown)
         raise BadConfig(f"{where}: unknown key {names}", fix=_did_you_mean(unknown[0], known))
+    if "tools" not in options:
+        check_rules(raw.get("tools"), where)
     if not foreign:
         return None
     told = (f"{key!r} ({advice})" if (advice := FOREIGN_KEYS.get(key)) else repr(key) for key in foreign)
     return f"{where}: ignored, because only other clients know it: {', '.join(told)}"
+
+
+def check_rules(rules: Any, where: str) -> None:
+    """Refuse what a tool's rules do not have; where the transport has a say in `tools`, its schema knows more."""
+    for tool, rule in rules.items() if isinstance(rules, dict) else ():
+        for key in rule if isinstance(rule, dict) else ():
+            if key not in RULES:
+                raise BadConfig(f"{where}: tools: {tool!r}: unknown key {key!r}", fix=_did_you_mean(key, RULES))
 
 
 def common_keys(raw: Mapping[str, Any], where: str) -> CommonKeys:
@@ -108,10 +131,13 @@ def common_keys(raw: Mapping[str, Any], where: str) -> CommonKeys:
         description=_text(raw, "description", where),
         disabled=bool(_flag(raw, "disabled", where)),
         cwd=_text(raw, "cwd", where),
+        protocol=_protocol(raw, where),
         limits=_limits(raw, where),
         allow=allow,
         deny=_globs(raw, "deny", where) or (),
         tools=_tools(raw, where),
+        on_tool_change=_on_tool_change(raw, where),
+        trusted=bool(_flag(raw, "trusted", where)),
     )
 
 
@@ -140,6 +166,20 @@ def _flag(raw: Mapping[str, Any], key: str, where: str) -> bool | None:
     return value
 
 
+def _protocol(raw: Mapping[str, Any], where: str) -> Spoken:
+    value: Spoken = raw.get("protocol", "auto")
+    if value not in get_args(Spoken):
+        _refuse(where, "protocol", ", ".join(get_args(Spoken)))
+    return value
+
+
+def _on_tool_change(raw: Mapping[str, Any], where: str) -> OnToolChange:
+    value: OnToolChange = raw.get("on_tool_change", "warn")
+    if value not in get_args(OnToolChange):
+        _refuse(where, "on_tool_change", ", ".join(get_args(OnToolChange)))
+    return value
+
+
 def _globs(raw: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | None:
     value = raw.get(key)
     # Nothing after the colon could mean every tool or none.
@@ -158,9 +198,6 @@ def _tools(raw: Mapping[str, Any], where: str) -> dict[str, ToolRule]:
 def _rule(raw: object, where: str) -> ToolRule:
     if not isinstance(raw, dict):
         raise BadConfig(f"{where}: it has to be a mapping, such as {{retry: safe}}")
-    for key in raw:
-        if key not in ("retry", "read_only"):
-            raise BadConfig(f"{where}: unknown key {key!r}", fix=_did_you_mean(key, ["retry", "read_only"]))
     retry = raw.get("retry", "never")
     if retry not in ("safe", "never"):
         _refuse(where, "retry", "safe or never")

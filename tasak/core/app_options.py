@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
@@ -21,6 +21,14 @@ TYPES = {"array": "a list", "object": "a mapping", "boolean": "true or false", "
 MEMORY = 1024
 
 
+PartsOf = Callable[[Mapping[str, Any]], Sequence[str]]
+"""The names of the apps that one with these options is made of."""
+
+
+def no_parts(options: Mapping[str, Any]) -> Sequence[str]:
+    return ()
+
+
 class TransportOptions:
     """What a transport takes in the config.
 
@@ -28,7 +36,7 @@ class TransportOptions:
         BrokenTransport: `schema` is no JSON Schema.
     """
 
-    def __init__(self, transport: str, schema: Mapping[str, Any]) -> None:
+    def __init__(self, transport: str, schema: Mapping[str, Any], parts_of: PartsOf = no_parts) -> None:
         schema = dict(schema)
         kind = validator_for(schema, default=Draft202012Validator)
         try:
@@ -37,11 +45,9 @@ class TransportOptions:
             raise unusable(transport) from problem
         self.transport = transport
         self.names = frozenset(schema.get("properties", {}))
-        self.commands = frozenset(
-            name
-            for name, described in schema.get("properties", {}).items()
-            if isinstance(described, dict) and described.get("format") == "command"
-        )
+        self.commands = with_format("command", schema)
+        self.templates = with_format("template", schema)
+        self.parts_of = parts_of
         self._fitting: set[str] = set()
         # A registry of our own: the library's would fetch what `$ref` names from the network.
         self._validator = kind(schema, registry=Registry())
@@ -67,6 +73,15 @@ class TransportOptions:
         if len(self._fitting) >= MEMORY:
             self._fitting.clear()
         self._fitting.add(key)
+
+
+def with_format(name: str, schema: Mapping[str, Any]) -> frozenset[str]:
+    """The options whose format is one of ours, which JSON Schema does not know."""
+    return frozenset(
+        option
+        for option, described in schema.get("properties", {}).items()
+        if isinstance(described, dict) and described.get("format") == name
+    )
 
 
 def unusable(transport: str) -> BrokenTransport:

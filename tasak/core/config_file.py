@@ -5,14 +5,16 @@ import shlex
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tasak.core import ownership, settings
+from tasak import ownership
+from tasak.core import settings
 from tasak.core.app import Definition
 from tasak.core.bad_text import BadText
 from tasak.core.config_text import Parse
+from tasak.core.digest import digest
 from tasak.core.nearest import nearest
 from tasak.errors import BadConfig
 
@@ -36,12 +38,17 @@ class ConfigFile:
     """None for the apps that exist without any file."""
     folder: Path
     """Where its apps run."""
-    apps: Mapping[str, Any]
+    apps: Mapping[str, Any] = field(repr=False)
     settings: Mapping[str, settings.Value]
     is_isolating: bool = False
     """No farther file is read."""
+    digest: str = field(default="", compare=False)
+    """Of its text."""
     definitions: dict[str, Definition] = field(default_factory=dict, compare=False)
     """The apps that were looked into, so that each is checked once for as long as the file stays as it is."""
+
+    def may_define(self, app: str) -> bool:
+        return app in self.apps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +58,14 @@ class BrokenFile:
     path: Path
     message: str
     fix: str | None
+    text: str | None = field(default=None, repr=False, compare=False)
+    """What stands in it, if that could be read."""
 
     def error(self) -> BadConfig:
         return BadConfig(self.message, fix=self.fix)
+
+    def may_define(self, app: str) -> bool:
+        return self.text is None or app in self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +74,9 @@ class SkippedFile:
 
     path: Path
     notice: str
+
+    def may_define(self, app: str) -> bool:
+        return False
 
 
 AnyFile: TypeAlias = ConfigFile | BrokenFile | SkippedFile
@@ -96,7 +111,8 @@ class FileReader:
             return foreign(path, is_users_own=is_users_own)
         try:
             found = path.stat()
-            return distrust(path, found, is_users_own=is_users_own) or self._content(path, folder, signature(found))
+            distrusted = distrust(path, found, folder, is_users_own=is_users_own)
+            return distrusted or self._content(path, folder, signature(found))
         except OSError as problem:
             # Not kept: it may pass without the file changing.
             return unreadable(path, problem)
@@ -113,12 +129,14 @@ class FileReader:
         return content
 
     def _read(self, path: Path, folder: Path, now: Signature) -> ConfigFile | BrokenFile:
+        text = None
         try:
-            return content_of(self._parse(read_text(path, now)), path, folder)
+            text = read_text(path, now)
+            return replace(content_of(self._parse(text), path, folder), digest=digest(text))
         except BadText as problem:
-            return broken(path, f"{path}: {problem}")
+            return broken(path, f"{path}: {problem}", text=text)
         except BadConfig as problem:
-            return broken(path, f"{path}: {problem.message}", problem.fix)
+            return broken(path, f"{path}: {problem.message}", problem.fix, text=text)
 
 
 class _Changed(Exception):
@@ -129,8 +147,8 @@ def signature(found: os.stat_result) -> Signature:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def broken(path: Path, message: str, fix: str | None = None) -> BrokenFile:
-    return BrokenFile(path=path, message=message, fix=fix)
+def broken(path: Path, message: str, fix: str | None = None, *, text: str | None = None) -> BrokenFile:
+    return BrokenFile(path=path, message=message, fix=fix, text=text)
 
 
 def unreadable(path: Path, problem: OSError) -> BrokenFile:
@@ -144,17 +162,33 @@ def foreign(path: Path, *, is_users_own: bool) -> BrokenFile | SkippedFile:
     return SkippedFile(path=path, notice=notice)
 
 
-def distrust(path: Path, found: os.stat_result, *, is_users_own: bool) -> BrokenFile | SkippedFile | None:
+def distrust(path: Path, found: os.stat_result, folder: Path, *, is_users_own: bool) -> BrokenFile | SkippedFile | None:
     if not ownership.is_trusted_owner(found.st_uid):
         return foreign(path, is_users_own=is_users_own)
     if not stat.S_ISREG(found.st_mode):
         return broken(path, f"{path} is no regular file", "move it away")
-    if not ownership.is_writable_by_others(found):
+    exposed = exposed_place(path, found, folder)
+    if exposed is None:
         return None
-    notice = f"{path} is not read: other users can write to it"
+    place, mode = exposed
+    notice = f"{path} is not read: other users can write to {'it' if place == path else place} (mode {mode:o})"
     if is_users_own or found.st_uid == os.geteuid():
-        return broken(path, notice, f"chmod go-w {shlex.quote(str(path))}")
+        return broken(path, notice, f"chmod go-w {shlex.quote(str(place))}")
     return SkippedFile(path=path, notice=notice)
+
+
+def exposed_place(path: Path, found: os.stat_result, folder: Path) -> tuple[Path, int] | None:
+    """The file, the folder that it is in or the one that its apps run in: the first where others can write; its mode.
+
+    Of a folder that a group shares the owners of what is in it tell enough; in one that is everybody's they do not:
+    many programs read what lies where they run.
+    """
+    if ownership.is_writable_by_others(found):
+        return path, stat.S_IMODE(found.st_mode)
+    for place in (path.parent, folder):
+        if ownership.is_everybodys(there := place.stat()):
+            return place, stat.S_IMODE(there.st_mode)
+    return None
 
 
 def read_text(path: Path, expected: Signature) -> str:

@@ -1,6 +1,7 @@
 """The text of a config file as plain values: YAML or JSON, strict, and bounded whatever the text is."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ def parse(text: str) -> object:
 
 def parse_json(text: str) -> object:
     try:
-        return json.loads(text, object_pairs_hook=json_object, parse_constant=refuse_constant)
+        return json.loads(text, object_pairs_hook=json_object, parse_constant=refuse_constant, parse_float=finite)
     except json.JSONDecodeError as problem:
         raise BadText(f"line {problem.lineno}, column {problem.colno}: {problem.msg}") from None
     except RecursionError:
@@ -56,6 +57,13 @@ def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def refuse_constant(name: str) -> object:
     raise BadText(f"{name} is no number in JSON")
+
+
+def finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise BadText("a number in it is beyond floating point")
+    return value
 
 
 def check(value: object) -> None:

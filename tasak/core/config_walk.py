@@ -42,6 +42,13 @@ class Walk:
         folders = up_from(os.path.abspath(cwd)) if cwd is not None else ()
         return [*(f"{folder}/{name}" for folder in folders for name in NAMES), str(self.state_config)]
 
+    def at(self, path: Path) -> Iterator[AnyFile]:
+        """What is found in the folder `path`, or the file of that name; the user's own is not meant."""
+        if path.is_dir():
+            yield from self._in_folder(os.path.abspath(path))
+        elif not self._is_own(path) and (found := self._reader.read(path, folder_of(path), is_users_own=True)):
+            yield found
+
     def own(self) -> AnyFile | None:
         """The user's own file, from home."""
         return self._reader.read(self.state_config, self._home, is_users_own=True)

@@ -1,6 +1,7 @@
 """A YAML text as plain values: no tags, no key given twice, no recursion, and bounded."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ except ImportError:  # PyYAML without libyaml: slower, the same answers
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]  # the same interface
 
 _TAG = "tag:yaml.org,2002:"
+
+_LONGEST_NUMBER = 1000
 
 
 def parse_yaml(text: str) -> object:
@@ -127,6 +130,7 @@ class _Reader:
             raise _wrong(event, "there is a second document")
 
     def _alias(self, event: Any) -> None:
+        self._count(event, 1)
         # One that is still open is not there yet either: nothing can contain itself.
         if event.anchor not in self._anchors:
             raise _wrong(event, f"*{event.anchor} refers to nothing before it")
@@ -182,9 +186,13 @@ class _Reader:
         if tag not in [f"{_TAG}{kind}" for kind in kinds] or ":" in event.value:
             return event.value
         try:
-            return self._loader.construct_object(yaml.ScalarNode(tag, event.value))
+            value = self._loader.construct_object(yaml.ScalarNode(tag, event.value))
         except ValueError:
             raise _wrong(event, "this is no number: quote it") from None
+        # Python reads binary digits without end, and cannot write such a number.
+        if len(event.value) > _LONGEST_NUMBER or (isinstance(value, float) and not math.isfinite(value)):
+            raise _wrong(event, "this number is beyond what we take: quote it if it is a text")
+        return value
 
     def _keep(self, event: Any, value: Any) -> None:
         if event.anchor:

@@ -6,15 +6,26 @@ closing belong to one task (anyio's cancel scopes). Everyone else only awaits re
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from tasak.core.app import App
 from tasak.core.clock import Clock
+from tasak.core.era import AnotherEra
 from tasak.core.host import AppHost
 from tasak.core.tool_cache import ToolCache
-from tasak.errors import BackingOff, ConnectFailed, ConnectTimedOut, NotExecuted, TasakError
-from tasak.plugin import Session
+from tasak.errors import (
+    BackingOff,
+    ConnectFailed,
+    ConnectTimedOut,
+    NotExecuted,
+    OutcomeUnknown,
+    ServerError,
+    SignInNeeded,
+    TasakError,
+)
+from tasak.plugin import Era, Session, SpeaksAnother
 from tasak.transports.registry import Transport
 
 # As many of a server's last lines as a reader takes in.
@@ -24,6 +35,18 @@ QUOTED_LINES = 10
 # A peer that has been silent for so long, or that slept with its machine, is asked whether it is there before a call.
 LONG_REST = 60.0
 CHECK_TIMEOUT = 5.0
+
+# A user who was just told where to sign in.
+SIGN_IN_TIMEOUT = 300.0
+
+# Asking politely, insisting and killing take a transport six seconds; whoever stops the daemon waits for ten.
+CLOSE_TIMEOUT = 8.0
+# A plugin that does not even end when it is cancelled is left where it hangs.
+CANCEL_GRACE = 1.0
+
+Result = TypeVar("Result")
+
+SESSION = ("ended", "last_words", "pid", "protocol_version", "request", "server_info")
 
 
 class State(StrEnum):
@@ -43,6 +66,7 @@ class Connection:
         transport: Transport,
         host: AppHost,
         *,
+        transport_of: Callable[[str], Transport],
         clock: Clock,
         is_restart: bool,
         on_answer: Callable[["Connection"], None],
@@ -61,28 +85,47 @@ class Connection:
         self.problem: TasakError | None = None
         self.tools = ToolCache(clock)
         self.gate = asyncio.Semaphore(app.limits.parallel) if app.limits.parallel else None
+        self.sign_in_needed: SignInNeeded | None = None
+        """What keeps it from being opened, as long as that is the user."""
         self._transport = transport
+        self._transport_of = transport_of
         self._host = host
+        self._host.on_sign_in_needed = self._wait_for_sign_in
+        self._has_tried_both_eras = False
+        self._opening: asyncio.Timeout | None = None
         self._clock = clock
         self._on_answer = on_answer
         self._on_closed = on_closed
         self._checking: asyncio.Task[bool] | None = None
         self._stop = asyncio.Event()
-        self._ready: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
-        # A failure that nobody waits for any more is no news.
-        self._ready.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._ready = unheard_future()
         self._owner = asyncio.create_task(self._own(), name=f"connection {self.id} to {app.name}")
         # Not in the task itself: one that is cancelled before its first step runs nothing at all.
         self._owner.add_done_callback(self._settle)
 
     @property
     def is_usable(self) -> bool:
-        return self.state in (State.CONNECTING, State.READY) and not self.is_stopped
+        return self.state in (State.CONNECTING, State.READY) and not self.is_stopped and not self._is_spent
+
+    @property
+    def _is_spent(self) -> bool:
+        """Its session takes no more calls, though the owner may not have noticed yet."""
+        session = self.session
+        return session is not None and (session.ended.is_set() or getattr(session, "is_outdated", False))
 
     @property
     def is_stopped(self) -> bool:
         """It was ended on purpose."""
         return self._stop.is_set()
+
+    @property
+    def transport(self) -> str:
+        """The one that its peer speaks, which may be another than the app's."""
+        return self._transport.name
+
+    @property
+    def era(self) -> Era | None:
+        return self._host.era
 
     @property
     def is_idle(self) -> bool:
@@ -109,12 +152,15 @@ class Connection:
 
         Raises:
             NotExecuted: it could not be opened.
+            SignInNeeded: not before the user has signed in.
         """
+        if self.sign_in_needed:
+            raise again(self.sign_in_needed)
         return await asyncio.shield(self._ready)
 
     async def ping(self) -> None:
         """Make a round trip to the peer."""
-        await self._transport.ping(await self.ready())
+        await contained(self._transport.ping, await self.ready())
 
     async def is_alive(self) -> bool:
         """Whether the peer answers a ping within `CHECK_TIMEOUT`; asked once, however many want to know."""
@@ -142,6 +188,10 @@ class Connection:
         self.users -= 1
         self.used_at = self._clock()
 
+    def blame(self, deed: str) -> None:
+        """Note what the transport's code did that it should not have."""
+        self._transport.blame(f"{deed} for {self.app.name}")
+
     def note_answer(self) -> None:
         self.answered += 1
         self.succeeded_at = self._clock()
@@ -155,17 +205,26 @@ class Connection:
                 self._owner.cancel()
 
     async def closed(self) -> None:
-        """Wait until the owner has let go of everything."""
-        await asyncio.wait([self._owner])
+        """Wait until the owner has let go of everything, or is seen not to."""
+        _, hanging = await asyncio.wait([self._owner], timeout=CLOSE_TIMEOUT + CANCEL_GRACE)
+        if hanging:
+            self._host.log.error("connection %s does not come to an end", self.id)
+            self.blame("did not come to an end")
 
     async def _own(self) -> None:
         try:
             await self._serve(await self._connect())
+        except (OutcomeUnknown, ServerError) as problem:
+            # Whatever it was, it was no call.
+            self._fail(ConnectFailed(f"{self.app.name}: {problem.message}", fix=problem.fix))
         except TasakError as problem:
             self._fail(problem)
-        except (Exception, SystemExit) as problem:
-            self._host.log.exception("transport %s", self.app.transport)
-            self._fail(ConnectFailed(f"{self.app.name}: transport {self.app.transport}: {problem!r}"))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as problem:
+            self._host.log.exception("transport %s", self.transport)
+            self.blame(f"failed with {problem!r}")
+            self._fail(ConnectFailed(f"{self.app.name}: transport {self.transport}: {problem!r}"))
 
     def _settle(self, _: "asyncio.Task[None]") -> None:
         if not self._ready.done():
@@ -178,6 +237,8 @@ class Connection:
         for attempt in range(1, attempts + 1):
             try:
                 return await self._attempt()
+            except SignInNeeded as problem:
+                raise (self.sign_in_needed or self._asked_to_sign_in(problem)) from None
             except NotExecuted as problem:
                 # One that took all its time would take it again.
                 if attempt == attempts or isinstance(problem, (ConnectTimedOut, BackingOff)):
@@ -186,27 +247,73 @@ class Connection:
         raise AssertionError("init_attempts is at least 1")
 
     async def _attempt(self) -> Session:
+        """Open it. A peer that has to be spoken to in another way is opened afresh, which is no attempt of its own."""
+        try:
+            return await self._open()
+        except SpeaksAnother as other:
+            self._host.log.info("it speaks %s", other.transport)
+            self._transport = self._transport_of(other.transport)
+            return await self._open()
+        except AnotherEra as problem:
+            if self._has_tried_both_eras:
+                raise problem.problem from None
+            return await self._open_in_other_era(problem)
+
+    async def _open_in_other_era(self, other: AnotherEra) -> Session:
+        self._has_tried_both_eras = True
+        self._host.era = other.era
+        try:
+            return await self._open()
+        except (NotExecuted, AnotherEra):
+            # Most likely it is no matter of eras at all.
+            self._host.era = None
+            raise other.problem from None
+
+    async def _open(self) -> Session:
         seconds = self.app.limits.init_timeout
         # Letting go of a hung server takes seconds, for which its callers need not wait.
-        early = asyncio.get_running_loop().call_later(seconds, lambda: self._fail(self._timed_out(seconds)))
+        early = asyncio.get_running_loop().call_later(seconds, self._give_up_early)
         try:
-            async with asyncio.timeout(seconds):
-                return await self._transport.connect(self.app.config, self._host)
+            async with asyncio.timeout(seconds) as self._opening:
+                return checked(await self._transport.connect(self.app.config, self._host))
         except TimeoutError:
-            raise self._timed_out(seconds) from None
+            raise self.sign_in_needed or self._timed_out() from None
         finally:
             early.cancel()
+            self._opening = None
+
+    def _give_up_early(self) -> None:
+        if not self.sign_in_needed:
+            self._fail(self._timed_out())
+
+    def _wait_for_sign_in(self, problem: SignInNeeded) -> None:
+        """Tell whoever waits, or comes meanwhile, that the user has to sign in first; and give the user time to."""
+        if self._opening is None or self._ready.done():
+            return
+        self.sign_in_needed = self._asked_to_sign_in(problem)
+        self._opening.reschedule(asyncio.get_running_loop().time() + SIGN_IN_TIMEOUT)
+        told, self._ready = self._ready, unheard_future()
+        told.set_exception(again(self.sign_in_needed))
 
     async def _serve(self, session: Session) -> None:
         try:
             if not self._ready.done():  # else its callers were told already that it took too long
+                self.sign_in_needed = None
                 self.state = State.READY
                 self.used_at = self._clock()
                 self._ready.set_result(session)
                 await self._until_over(session)
         finally:
             self.state = State.CLOSING
-            await self._transport.close(session)
+            await self._close(session)
+
+    async def _close(self, session: Session) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._transport.close(session)
+        except TimeoutError:
+            self._host.log.exception("connection %s did not close within %g s", self.id, CLOSE_TIMEOUT)
+            self.blame(f"did not close within {CLOSE_TIMEOUT:g} s")
 
     async def _until_over(self, session: Session) -> None:
         waits = [asyncio.ensure_future(self._stop.wait()), asyncio.ensure_future(session.ended.wait())]
@@ -226,7 +333,8 @@ class Connection:
         if self.state is State.CONNECTING:
             self.state = State.CLOSING
 
-    def _timed_out(self, seconds: float) -> ConnectTimedOut:
+    def _timed_out(self) -> ConnectTimedOut:
+        seconds = self.app.limits.init_timeout
         return ConnectTimedOut(
             with_last_words(
                 f"{self.app.name}: {self._command()} did not answer within {seconds:g} s", self._host.last_words()
@@ -234,16 +342,65 @@ class Connection:
             fix="raise init_timeout (TASAK_MCP_INIT_TIMEOUT) if it needs longer",
         )
 
+    def _asked_to_sign_in(self, problem: SignInNeeded) -> SignInNeeded:
+        fix = problem.fix or f"run `tasak auth login {self.app.name}`"
+        return SignInNeeded(f"{self.app.name}: {problem.message}", fix=fix)
+
     def _described(self, problem: NotExecuted) -> NotExecuted:
         if isinstance(problem, ConnectTimedOut):
             return problem
         message = with_last_words(f"{self.app.name}: {problem.message}", self._host.last_words())
-        return type(problem)(message, fix=problem.fix or f"try it by hand: {self._command()}")
+        program = self._program()
+        return type(problem)(message, fix=problem.fix or (f"try it by hand: {program}" if program else None))
 
     def _command(self) -> str:
+        return self._program() or f"transport {self.app.transport}"
+
+    def _program(self) -> str | None:
+        """The program on this machine that it is made with, where there is one."""
         words = self.app.config.options.get("command")
-        return str(words[0]) if words else f"transport {self.app.transport}"
+        return str(words[0]) if isinstance(words, tuple) else None
+
+
+async def contained(work: Callable[..., Awaitable[Result]], *given: Any, **how: Any) -> Result:
+    """What plugin code gives. What it must not raise, since that ends tasks and processes, becomes a `RuntimeError`."""
+    try:
+        return await work(*given, **how)
+    except (Exception, GeneratorExit):
+        raise
+    except BaseException as problem:
+        if isinstance(problem, asyncio.CancelledError) and is_being_cancelled():
+            raise
+        raise RuntimeError(f"it raised {problem!r}") from problem
+
+
+def is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def with_last_words(message: str, lines: Sequence[str]) -> str:
     return "\n".join([message, *(f"  | {line}" for line in lines[-QUOTED_LINES:])])
+
+
+def checked(session: Session) -> Session:
+    """What the plugin gave, if it is a session.
+
+    Raises:
+        TypeError: it lacks something.
+    """
+    if missing := [name for name in SESSION if not hasattr(session, name)]:
+        raise TypeError(f"its connect answered {type(session).__name__}, which has no {', '.join(missing)}")
+    return session
+
+
+def unheard_future() -> "asyncio.Future[Session]":
+    """One whose failure is no news where nobody waits for it any more."""
+    future: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
+
+
+def again(problem: SignInNeeded) -> SignInNeeded:
+    """The same, for one more caller."""
+    return SignInNeeded(problem.message, fix=problem.fix)

@@ -17,7 +17,7 @@ from tasak.core.clock import Clock, since_boot
 from tasak.core.connection import Connection, State
 from tasak.core.host import AppHost
 from tasak.errors import BackingOff, Draining, NotExecuted, TasakError
-from tasak.plugin import Session
+from tasak.plugin import Era, Session
 from tasak.request import Mark
 from tasak.transports.registry import Registry
 
@@ -28,7 +28,7 @@ CLEANUP_INTERVAL = 1.0
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 30.0
 
-# How many lost sessions, and failing apps, the pool remembers; only a config made by a program has more.
+# How many lost sessions, failing apps and peers the pool remembers; only a config made by a program has more.
 MEMORY = 1024
 
 Key = TypeVar("Key")
@@ -56,6 +56,14 @@ class Failure:
     problem: TasakError
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a peer was found to be spoken to: what is tried first next time."""
+
+    transport: str
+    era: Era | None
+
+
 class ConnectionManager:
     """All connections of this process, by fingerprint."""
 
@@ -75,6 +83,7 @@ class ConnectionManager:
         self._leaving: set[Connection] = set()
         self._lost: OrderedDict[str, None] = OrderedDict()
         self._failures: OrderedDict[str, Failure] = OrderedDict()
+        self._manners: OrderedDict[str, Manner] = OrderedDict()
         self._is_draining = False
         self._cleanup: asyncio.Task[None] | None = None
 
@@ -164,11 +173,15 @@ class ConnectionManager:
         return opened, mark_of(opened)
 
     def _open(self, app: App, is_restart: bool) -> Connection:
-        transport = self._registry.transport(app.transport)
+        manner = self._manners.get(app.fingerprint, Manner(app.transport, None))
+        transport = self._registry.transport(manner.transport)
+        host = self._host_of(app, lambda: connection.tools.forget())
+        host.era = manner.era
         connection = Connection(
             app,
             transport,
-            self._host_of(app, lambda: connection.tools.forget()),
+            host,
+            transport_of=self._registry.transport,
             clock=self._clock,
             is_restart=is_restart,
             on_answer=self._note_answer,
@@ -211,7 +224,10 @@ class ConnectionManager:
             connection.stop()
 
     def _note_answer(self, connection: Connection) -> None:
-        self._failures.pop(connection.app.fingerprint, None)
+        key = connection.app.fingerprint
+        self._failures.pop(key, None)
+        if connection.answered == 1:
+            remember(self._manners, key, Manner(connection.transport, connection.era))
 
     def _note_closed(self, connection: Connection) -> None:
         key = connection.app.fingerprint
@@ -220,6 +236,8 @@ class ConnectionManager:
             del self._live[key]
         self._note_lost(connection)
         has_failed = not connection.answered and not connection.is_stopped
+        if has_failed:
+            self._manners.pop(key, None)
         if has_failed and isinstance(connection.problem, NotExecuted):
             self._note_failure(connection.app, connection.problem)
 

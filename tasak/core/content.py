@@ -79,6 +79,6 @@ def loose_json(value: Any, indent: int | None = None) -> str:
     """JSON for the eye, on one line or indented, whatever a server made of it."""
     separators = None if indent else (",", ":")
     try:
-        return json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
     except (RecursionError, TypeError, ValueError):
         return "[it cannot be shown as JSON]"

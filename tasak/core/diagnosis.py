@@ -21,10 +21,11 @@ Report = dict[str, Any]
 def describe(connection: Connection, now: float) -> Report:
     """One connection: what it is, how it is, what it did. Times are seconds ago; no argument or secret is in it."""
     session = connection.session
+    problem = connection.sign_in_needed or connection.problem
     return {
         "id": connection.id,
         "app": connection.app.name,
-        "transport": connection.app.transport,
+        "transport": connection.transport,
         "state": str(connection.state),
         "file": str(connection.app.file) if connection.app.file else None,
         "directory": str(connection.app.config.directory) if connection.app.config.directory else None,
@@ -36,10 +37,11 @@ def describe(connection: Connection, now: float) -> Report:
         "in_use": connection.users,
         "calls": connection.calls,
         "pid": session.pid if session else None,
+        "era": connection.era if session else None,
         "protocol_version": session.protocol_version if session else None,
         "server_info": session.server_info if session else None,
         "last_success": ago(connection.succeeded_at, now),
-        "last_error": connection.problem.message if connection.problem else None,
+        "last_error": problem.message if problem else None,
     }
 
 

@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
-from mcp.shared.message import SessionMessage
+from mcp.shared.message import ClientMessageMetadata, SessionMessage
 from mcp_types import (
+    HEADER_MISMATCH,
+    UNSUPPORTED_PROTOCOL_VERSION,
     JSONRPCError,
     JSONRPCMessage,
     JSONRPCNotification,
@@ -22,15 +24,33 @@ from mcp_types import (
     RequestId,
 )
 
-from tasak.errors import CallTimedOut, NotExecuted, ServerError, SessionLost
+from tasak.core.stamp import Stamp
+from tasak.errors import CallTimedOut, NotExecuted, ServerError, SessionLost, TasakError
 from tasak.plugin import OnProgress, Progress
+from tasak.transports.pace import Paced
 
 if TYPE_CHECKING:
     # Types alone: nothing that runs here depends on the SDK's private parts.
     from mcp.shared._stream_protocols import ReadStream, WriteStream
 
-# Above the ids that the SDK's handshake uses: a session never uses one twice.
+# Above the ids that the SDK might use: a session never uses one twice.
 FIRST_ID = 1000
+
+# What began a session may not be cancelled (MCP, basic/utilities/cancellation).
+GREETINGS = ("initialize", "server/discover")
+
+# The server speaks another version than it did, or its tools take other headers: it has read no further, and what we
+# know of it is worth nothing (MCP 2026-07-28, basic/transports).
+OUTDATED = (HEADER_MISMATCH, UNSUPPORTED_PROTOCOL_VERSION)
+
+# A server that asks more than this at once does not read what we answer.
+MOST_QUESTIONS = 100
+
+# No id of ours is that long.
+LONGEST_ID = 20
+
+# A server's error is for a reader, and goes into messages and logs.
+LONGEST_MESSAGE = 1 << 16
 
 # A transport that does not take a cancellation any more is about to end anyway.
 CANCEL_TIMEOUT = 1.0
@@ -67,11 +87,15 @@ class Exchange:
         why_ended: Callable[[], Awaitable[str]],
     ) -> None:
         self.ended = asyncio.Event()
+        self.stamp = Stamp()
+        self.is_outdated = False
+        """The server has changed: what is under way may still be answered, and nothing more is asked."""
         self.reader = Reader(read, self)
         self.writer = Writer(write, self)
         self._why_ended = why_ended
         self._ids = count(FIRST_ID)
         self._waiting: dict[RequestId, Waiting] = {}
+        self._questions: set[RequestId] = set()
 
     async def request(
         self,
@@ -80,33 +104,50 @@ class Exchange:
         *,
         timeout: float,  # noqa: ASYNC109 - it starts anew at each progress notification
         on_progress: OnProgress | None = None,
+        stamp: Stamp | None = None,
     ) -> dict[str, Any]:
-        """As `Session.request` promises."""
+        """As `Session.request` promises. `stamp` stands in for the session's own."""
         if self.ended.is_set():
             raise NotExecuted(await self._why_ended())
+        if self.is_outdated:
+            raise NotExecuted("the server has changed since this session began")
+        stamp = stamp or self.stamp
         request = next(self._ids)
         was_begun = False
         try:
             async with asyncio.timeout(timeout) as deadline:
                 answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+                # Where the request cannot even be sent, nobody reads its end.
+                answer.add_done_callback(lambda done: done.cancelled() or done.exception())
                 self._waiting[request] = Waiting(answer, deadline, timeout, on_progress)
-                message = SessionMessage(as_request(request, method, params))
+                message = as_request(request, method, params or {}, stamp)
                 was_begun = True
                 await self.writer.send(message)
-                return await answer
+                return stamp.heard(method, await answer)
         except anyio.ClosedResourceError:  # which means: before this message
             raise NotExecuted(await self._why_ended()) from None
         except (anyio.BrokenResourceError, Ended):  # perhaps in the middle of it, or later
             raise SessionLost(await self._why_ended()) from None
         except TimeoutError:
-            await self._cancel(request, "timed out")
+            await self._cancel(request, method, "timed out")
             raise CallTimedOut(f"no answer to {method} within {timeout:g} s") from None
         except asyncio.CancelledError:
             if was_begun:
-                await self._cancel(request, "cancelled by the caller")
+                await self._cancel(request, method, "cancelled by the caller")
             raise
         finally:
             self._waiting.pop(request, None)
+
+    async def notify(self, method: str) -> None:
+        """Tell the peer something that it does not answer.
+
+        Raises:
+            SessionLost: it is gone.
+        """
+        try:
+            await self.writer.send(as_notification(method, None, self.stamp))
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            raise SessionLost(await self._why_ended()) from None
 
     def takes(self, message: JSONRPCMessage) -> bool:
         """Whether it is an answer to, or progress of, one of our requests; it is then dealt with."""
@@ -114,10 +155,31 @@ class Exchange:
             case JSONRPCResponse():
                 return self._settle(message.id, lambda answer: answer.set_result(message.result))
             case JSONRPCError():
-                return self._settle(message.id, lambda answer: answer.set_exception(server_error(message)))
+                return self._refused(message)
             case JSONRPCNotification(method="notifications/progress", params=dict(params)):
                 return self._progressed(params)
         return False
+
+    def hears(self, message: JSONRPCMessage) -> bool:
+        """Whether what the server says of its own accord is passed on.
+
+        Of a server that asks on and on and reads no answer, no more questions are: they would fill our memory.
+        """
+        match message:
+            case JSONRPCRequest(id=question):
+                if question in self._questions or len(self._questions) >= MOST_QUESTIONS:
+                    return False
+                self._questions.add(question)
+            case JSONRPCNotification(
+                method="notifications/cancelled", params={"requestId": (int() | str()) as question}
+            ):
+                self._questions.discard(question)
+        return True
+
+    def answered(self, message: JSONRPCMessage) -> None:
+        """It was sent, or cannot be; where it is an answer, the server may ask again."""
+        if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
+            self._questions.discard(message.id)
 
     def end(self) -> None:
         """There will be no more answers."""
@@ -135,22 +197,35 @@ class Exchange:
         return True
 
     def _progressed(self, params: Mapping[str, Any]) -> bool:
-        waiting = self._waiting.get(as_number(params.get("progressToken")))
+        token = params.get("progressToken")
+        waiting = self._waiting.get(as_number(token)) if isinstance(token, int | str) else None
         progress = as_progress(params)
         if waiting is None or progress is None:
             return False
         waiting.progressed(progress)
         return True
 
-    async def _cancel(self, request: RequestId, reason: str) -> None:
-        """Tell the peer that nobody waits any more."""
-        note = JSONRPCNotification(
-            jsonrpc="2.0", method="notifications/cancelled", params={"requestId": request, "reason": reason}
+    def _refused(self, message: JSONRPCError) -> bool:
+        is_outdated = message.error.code in OUTDATED and self.stamp.is_agreed
+        said = quoted(message.error.message)
+        problem = (
+            NotExecuted(f"the server has changed: {said}")
+            if is_outdated
+            else ServerError(f"{said} (JSON-RPC error {message.error.code})")
         )
+        is_ours = self._settle(message.id, lambda answer: answer.set_exception(problem))
+        self.is_outdated = self.is_outdated or (is_ours and is_outdated)
+        return is_ours
+
+    async def _cancel(self, request: RequestId, method: str, reason: str) -> None:
+        """Tell the peer that nobody waits any more."""
+        if method in GREETINGS:
+            return
+        note = as_notification("notifications/cancelled", {"requestId": request, "reason": reason}, self.stamp)
         try:
             async with asyncio.timeout(CANCEL_TIMEOUT):
-                await self.writer.send(SessionMessage(note))
-        except (TimeoutError, anyio.ClosedResourceError, anyio.BrokenResourceError):
+                await self.writer.send(note)
+        except (TimeoutError, TasakError, anyio.ClosedResourceError, anyio.BrokenResourceError):
             return  # it is told by the end of the session
 
 
@@ -160,6 +235,7 @@ class Reader:
     def __init__(self, stream: "ReadStream[SessionMessage | Exception]", exchange: Exchange) -> None:
         self._stream = stream
         self._exchange = exchange
+        self._forgive = stream.forgive if isinstance(stream, Paced) else lambda: None
 
     async def receive(self) -> SessionMessage | Exception:
         try:
@@ -177,7 +253,12 @@ class Reader:
         try:
             while True:
                 item = await self._stream.__anext__()
-                if isinstance(item, Exception) or not self._exchange.takes(item.message):
+                if isinstance(item, Exception):
+                    return item
+                if self._exchange.takes(item.message):
+                    if isinstance(item.message, JSONRPCResponse | JSONRPCError):
+                        self._forgive()
+                elif self._exchange.hears(item.message):
                     return item
         except (StopAsyncIteration, anyio.ClosedResourceError):
             self._exchange.end()
@@ -207,6 +288,8 @@ class Writer:
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             self._exchange.end()
             raise
+        finally:
+            self._exchange.answered(item.message)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -221,30 +304,45 @@ class Writer:
         return await self._stream.__aexit__(kind, error, trace)
 
 
-def as_request(request: RequestId, method: str, params: Mapping[str, Any] | None) -> JSONRPCRequest:
+def as_request(request: RequestId, method: str, params: Mapping[str, Any], stamp: Stamp) -> SessionMessage:
     """With a progress token in any case: progress is what keeps a slow call from its deadline."""
-    given = params or {}
-    meta = {**given.get("_meta", {}), "progressToken": request}
-    return JSONRPCRequest(jsonrpc="2.0", id=request, method=method, params={**given, "_meta": meta})
+    meta = {**params.get("_meta", {}), **stamp.meta(), "progressToken": request}
+    message = JSONRPCRequest(jsonrpc="2.0", id=request, method=method, params={**params, "_meta": meta})
+    return SessionMessage(message, ClientMessageMetadata(headers=stamp.headers(method, params)))
+
+
+def as_notification(method: str, params: Mapping[str, Any] | None, stamp: Stamp) -> SessionMessage:
+    given = {"params": params} if params else {}
+    message = JSONRPCNotification.model_validate({"jsonrpc": "2.0", "method": method, **given})
+    return SessionMessage(message, ClientMessageMetadata(headers=stamp.headers(method, params or {})))
 
 
 def as_progress(params: Mapping[str, Any]) -> Progress | None:
     """What a notification tells; None where it tells no number."""
-    match params:
-        case {"progress": (int() | float()) as progress}:
-            total, message = params.get("total"), params.get("message")
-            return Progress(
-                progress=float(progress),
-                total=float(total) if isinstance(total, int | float) else None,
-                message=message if isinstance(message, str) else None,
-            )
-    return None
+    progress, message = as_amount(params.get("progress")), params.get("message")
+    if progress is None:
+        return None
+    return Progress(
+        progress=progress,
+        total=as_amount(params.get("total")),
+        message=message if isinstance(message, str) else None,
+    )
 
 
-def server_error(message: JSONRPCError) -> ServerError:
-    return ServerError(f"{message.error.message} (JSON-RPC error {message.error.code})")
+def as_amount(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
 
 
 def as_number(request: Any) -> Any:
     """A peer may send back the text of a number."""
-    return int(request) if isinstance(request, str) and request.isascii() and request.isdigit() else request
+    is_digits = isinstance(request, str) and request.isascii() and request.isdigit() and len(request) < LONGEST_ID
+    return int(request) if is_digits else request
+
+
+def quoted(said: str) -> str:
+    """A server's words for a message of ours: not without end, and no line of them looks like one of ours."""
+    cut = said if len(said) <= LONGEST_MESSAGE else f"{said[: LONGEST_MESSAGE - 1]}…"
+    return "\n  | ".join(cut.splitlines())

@@ -1,65 +1,105 @@
 """All that TASAK does for a caller, without a protocol around it: the daemon serves it, direct mode calls it."""
 
 import asyncio
+import functools
 import logging
 import os
-import secrets
 import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasak.core import diagnosis
-from tasak.core.app import App
+from tasak.core.app import App, with_timeout
 from tasak.core.clock import Clock, since_boot
 from tasak.core.config import AppSummary, Config, Loader
 from tasak.core.connection import Connection
 from tasak.core.connection_manager import ConnectionManager, remember
-from tasak.core.content import as_bytes, as_json, as_text
 from tasak.core.host import AppHost
+from tasak.core.keyring import Unread
+from tasak.core.reply import as_reply, made_inert, state_lost
+from tasak.core.settings import daemon_settings
+from tasak.core.tool_lock import LockReport, ToolLocks
 from tasak.core.tool_service import Answer, ToolCall, ToolList, ToolService
-from tasak.errors import TOOL_ERROR_EXIT, ServerError, TasakError, UnknownConnection, Usage
-from tasak.inert import inert, inert_json
-from tasak.paths import StateDir, home
-from tasak.plugin import OnProgress
-from tasak.request import Mark, Reply, Request
-from tasak.transports.registry import Registry
+from tasak.errors import TasakError, UnknownApp, UnknownConnection, Usage
+from tasak.paths import StateDir
+from tasak.paths import home as home_of_user
+from tasak.plugin import OnProgress, SignIn
+from tasak.request import Reply, Request
+from tasak.transports.mark import Instance
+from tasak.transports.registry import Registry, Transport
+from tasak.transports.tree import survivors
 
 if TYPE_CHECKING:
     from tasak.core.metrics import End, Metrics, Operation
+    from tasak.core.outcomes import OutcomeBook
 
 Result = TypeVar("Result")
+
+# What the parts of the app that is being called have to tell its caller.
+NEWS_OF_PARTS: ContextVar[list[str]] = ContextVar("NEWS_OF_PARTS")
+
+# Whether the caller may only read: then the parts of the app may only be read, too.
+READ_ONLY: ContextVar[bool] = ContextVar("READ_ONLY", default=False)
 
 # `demo` is an app like any other; a config may define its own.
 BUILTINS = {
     "demo": {
         "command": [sys.executable, "-P", "-m", "tasak.demo"],
         "description": "a small server to try TASAK with",
+        "cwd": "/",
+        "tools": {"add": {"read_only": True}, "echo": {"read_only": True}},
     }
 }
+
+
+def silent_sign_in(app: str, folder: Path) -> SignIn:
+    """For a process that nobody looks at."""
+    # Lazy: few apps need it, and it needs half of the MCP SDK.
+    from tasak.auth.sign_in import AppSignIn
+
+    return AppSignIn(app, folder, own_port=daemon_settings(os.environ).port)
+
+
+def nothing() -> None:
+    """What a list of tools that nobody keeps does when it changes."""
 
 
 class Gateway:
     """The core, put together. Lives as long as its process; made and shut down inside one running loop."""
 
-    def __init__(self, state: StateDir, *, environment: Mapping[str, str], clock: Clock = since_boot) -> None:
-        self.instance = secrets.token_hex(8)
+    def __init__(
+        self,
+        state: StateDir,
+        *,
+        environment: Mapping[str, str],
+        home: Path | None = None,
+        clock: Clock = since_boot,
+        open_sign_in: Callable[[str, Path], SignIn] = silent_sign_in,
+    ) -> None:
+        self.instance = str(Instance.of_this_process())
         self.registry = Registry()
         self._state = state
+        self._open_sign_in = open_sign_in
         self._loader = Loader(
             state_config=state.config,
-            home=home(),
+            home=home or home_of_user(),
             schema_of=lambda transport: self.registry.transport(transport).schema(),
+            parts_of=lambda transport, options: self.registry.transport(transport).parts(options),
             builtins=BUILTINS,
             daemon_env=environment,
+            trusted=state.trusted,
         )
         self.manager = ConnectionManager(
             self.registry, self._host_of, max_connections=self._loader.max_connections, clock=clock
         )
+        self.locks = ToolLocks(state)
         self.service = ToolService(
-            self.manager, clock=clock, on_retry=lambda app: self.metrics.retries.labels(app).inc()
+            self.manager, self.locks, clock=clock, on_retry=lambda app: self.metrics.retries.labels(app).inc()
         )
         self._clock = clock
         self._told: OrderedDict[str, None] = OrderedDict()
@@ -72,10 +112,29 @@ class Gateway:
 
         return Metrics()
 
+    @cached_property
+    def outcomes(self) -> "OutcomeBook":
+        # Lazy: few calls have an id.
+        from tasak.core.call_journal import Journal
+        from tasak.core.outcomes import OutcomeBook
+
+        return OutcomeBook(Journal(self._state, self.instance), clock=self._clock)
+
     @property
     def notices(self) -> list[str]:
-        """What was wrong with the apps that were called when that was last done, each once."""
-        return list(dict.fromkeys(notice for notices in self._notices.values() for notice in notices))
+        """What was wrong with the apps that were called when that was last done, each once; and changed tools."""
+        about_apps = dict.fromkeys(notice for notices in self._notices.values() for notice in notices)
+        return [*about_apps, *self.locks.notices]
+
+    @property
+    def failing(self) -> list[dict[str, Any]]:
+        """The apps that fail to connect, and why."""
+        return [diagnosis.describe_failure(each, self._clock()) for each in self.manager.failures]
+
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        """What transports did wrong, by name."""
+        return self.registry.troubles()
 
     def config(self, cwd: Path | None, env: Mapping[str, str]) -> Config:
         return self._loader.load(cwd, env)
@@ -113,35 +172,31 @@ class Gateway:
 
     async def list_tools(self, request: Request, *, refresh: bool = False) -> ToolList:
         """The tools of the app that `request` names."""
-        app = self._app(request)
-        listed = await self._measured(app, "list", self.service.list_tools(app, refresh=refresh))
+        app = await self._app(request)
+        asking = self.service.list_tools(app, refresh=refresh, read_only=request.read_only)
+        listed = await self._measured(app, "list", asking)
         self.metrics.cached_lists.labels(app.name, "cache" if listed.is_cached else "server").inc()
         return listed
 
     async def call(self, request: Request, on_progress: OnProgress | None = None) -> Reply:
-        """Make the call and put its answer into bytes.
+        """Make the call and put its answer into bytes. One that has an id is made once (`OutcomeBook.once`).
 
         Raises:
             TasakError: as `ToolService.call` says, and what is wrong with the config.
         """
-        app = self._app(request)
-        call = ToolCall(
-            app=app,
-            tool=request.tool,
-            arguments=request.arguments,
-            argv=request.argv,
-            on_progress=on_progress,
-        )
-        answer = await self._measured(app, "call", self.service.call(call))
-        self.metrics.connects.labels(app.name, answer.mark).inc()
-        return as_reply(answer, request, (*self._news(app), *state_lost(answer.mark, app)))
+        app = await self._app(request)
+        NEWS_OF_PARTS.set([])
+        READ_ONLY.set(request.read_only)
+        if request.call_id is None:
+            return self._reply(await self._answer(app, request, on_progress), app, request)
+        return await self._call_once(request.call_id, app, request, on_progress)
 
     async def ping(self, request: Request, *, deep: bool, start: bool) -> dict[str, Any]:
         """How the app's connections are: what the pool knows, or with `deep` a real round trip over each.
 
         `start` opens one where there is none. Raises `UnknownApp` and what opening raises.
         """
-        app = self._app(request)
+        app = await self._app(request)
         connections = self._connections_of(app)
         if start and not connections:
             async with self.manager.lease(app) as lease:
@@ -179,11 +234,76 @@ class Gateway:
         async with self.manager.lease(app) as lease:
             return diagnosis.describe(lease.connection, self._clock())
 
+    async def login(self, request: Request, *, opens_browser: bool) -> None:
+        """Sign the user in at the app's server.
+
+        Raises:
+            Usage: the app's transport knows no sign-in.
+            SignInNeeded: it did not come to an end.
+        """
+        app, transport = await self._with_login(request)
+        await transport.login(app.config, self._host_of(app, nothing), opens_browser=opens_browser)
+
+    async def login_status(self, request: Request) -> Mapping[str, Any]:
+        """What is known of the user's sign-in, without any secret."""
+        app, transport = await self._with_login(request)
+        return {"app": app.name, **await transport.login_status(app.config, self._host_of(app, nothing))}
+
+    async def logout(self, request: Request) -> bool:
+        """Forget the user's sign-in; whether there was one."""
+        app, transport = await self._with_login(request)
+        return await transport.logout(app.config, self._host_of(app, nothing))
+
+    async def lock(self, request: Request, *, only_check: bool) -> LockReport:
+        """Accept the app's tools as its server lists them now, or see whether they are what was accepted.
+
+        Raises:
+            BadConfig: there is no lock to check, or it cannot be written.
+            TasakError: what keeps the server from listing them.
+        """
+        app = await self._app(request)
+        if only_check:
+            self.locks.require_lock(app)
+        tools = await self.service.read_tools(app)
+        return await (self.locks.check if only_check else self.locks.accept)(app, tools)
+
     async def shut_down(self) -> Sequence[int]:
-        """End every session; the process groups that are there afterwards: none, unless the kernel holds one."""
-        pids = [each.session.pid for each in self.manager if each.session and each.session.pid]
+        """End every session; the processes that are there afterwards: none, unless the kernel holds one."""
+        if "outcomes" in vars(self):
+            await self.outcomes.close()
+        connections = list(self.manager)
         await self.manager.shut_down()
-        return [pid for pid in pids if is_group_alive(pid)]
+        return await asyncio.to_thread(survivors, self.instance) if connections else ()
+
+    async def _answer(self, app: App, request: Request, on_progress: OnProgress | None) -> Answer:
+        call = ToolCall(
+            app=app,
+            tool=request.tool,
+            arguments=request.arguments,
+            argv=request.argv,
+            read_only=request.read_only,
+            on_progress=on_progress,
+        )
+        answer = await self._measured(app, "call", self.service.call(call))
+        self.metrics.connects.labels(app.name, answer.mark).inc()
+        return answer
+
+    def _reply(self, answer: Answer, app: App, request: Request) -> Reply:
+        of_session = state_lost(answer.mark, app)
+        return as_reply(answer, request, (*self._news(app), *answer.notices, *of_session, *NEWS_OF_PARTS.get()))
+
+    async def _call_once(self, call_id: str, app: App, request: Request, on_progress: OnProgress | None) -> Reply:
+        # Lazy, as above.
+        from tasak.core.outcomes import Answered, claim_of
+
+        async def answered(on_progress: OnProgress | None) -> Answered:
+            answer = await self._answer(app, request, on_progress)
+            # Kept as the server sent it: of those who ask for it some have a terminal, and some have none.
+            reply = self._reply(answer, app, replace(request, is_terminal=False))
+            return Answered(reply, has_run=answer.result is not None)
+
+        reply = await self.outcomes.once(claim_of(call_id, request, app), answered, on_progress)
+        return made_inert(reply, request) if request.is_terminal else reply
 
     async def _measured(self, app: App, operation: "Operation", work: Awaitable[Result]) -> Result:
         began = self._clock()
@@ -200,13 +320,24 @@ class Gateway:
             self.metrics.requests.labels(app.name, operation, end).inc()
             self.metrics.seconds.labels(app.name, operation).observe(self._clock() - began)
 
+    async def _with_login(self, request: Request) -> tuple[App, Transport]:
+        app = await self._app(request)
+        transport = self.registry.transport(app.transport)
+        if not transport.has_login:
+            raise Usage(f"{app.name}: its transport, {app.transport}, has no sign-in of its own")
+        return app, transport
+
     def _connections_of(self, app: App) -> list[Connection]:
         return [each for each in self.manager if is_same(each.app, app)]
 
-    def _app(self, request: Request) -> App:
-        return self._loader.resolve(
-            request.app, cwd=request.cwd, env=request.env, session=request.session, timeout=request.timeout
-        )
+    async def _app(self, request: Request) -> App:
+        while True:
+            try:
+                return self._loader.resolve(
+                    request.app, cwd=request.cwd, env=request.env, session=request.session, timeout=request.timeout
+                )
+            except Unread as wanted:
+                await self._loader.read_keyring(wanted)
 
     def _news(self, app: App) -> Sequence[str]:
         """Those of the app's notices that no caller was told yet."""
@@ -225,18 +356,31 @@ class Gateway:
             app_log=self._state.app_log(app.name) if os.access(self._state.root, os.W_OK) else None,
             init_timeout=app.limits.init_timeout,
             log=logging.getLogger(f"tasak.apps.{app.name}"),
+            protocol=app.protocol,
+            open_sign_in=functools.partial(self._open_sign_in, app.name, self._state.auth),
             on_tools_changed=on_tools_changed,
+            call_part=functools.partial(self._call_part, app),
         )
 
-
-def as_reply(answer: Answer, request: Request, notices: Sequence[str]) -> Reply:
-    """The answer as bytes: the same ones on every road."""
-    if answer.result is None:
-        text = as_json({"help": answer.help}) if request.wants_json else answer.help or ""
-        return Reply(body=as_bytes(text), exit_status=0, mark=answer.mark, notices=notices)
-    text = printed(answer.result, request)
-    status = TOOL_ERROR_EXIT if answer.is_error else 0
-    return Reply(body=as_bytes(text), exit_status=status, mark=answer.mark, notices=notices)
+    async def _call_part(
+        self,
+        whole: App,
+        name: str,
+        tool: str,
+        arguments: Mapping[str, Any],
+        on_progress: OnProgress | None,
+        timeout: float | None,  # noqa: ASYNC109 - as for `Session.request`
+    ) -> Mapping[str, Any]:
+        """A call that one app makes of another: the same road as any caller's."""
+        if name not in whole.parts:
+            raise UnknownApp(f"{whole.name} calls {name!r}, which its transport did not name among its parts")
+        part = whole.parts[name] if timeout is None else with_timeout(whole.parts[name], timeout)
+        call = ToolCall(app=part, tool=tool, arguments=arguments, read_only=READ_ONLY.get(), on_progress=on_progress)
+        answer = await self._measured(part, "call", self.service.call(call))
+        assert answer.result is not None, "help was not asked for"
+        if (news := NEWS_OF_PARTS.get(None)) is not None:
+            news += [*answer.notices, *state_lost(answer.mark, part)]
+        return answer.result
 
 
 def state_of(app: AppSummary, states: Mapping[Any, str], failed: Collection[Any]) -> str:
@@ -252,29 +396,3 @@ def state_of(app: AppSummary, states: Mapping[Any, str], failed: Collection[Any]
 def is_same(some: App, other: App) -> bool:
     """Whether the same file defines both: another project's app may have the same name."""
     return (some.name, some.file) == (other.name, other.file)
-
-
-def is_group_alive(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def printed(result: Mapping[str, Any], request: Request) -> str:
-    try:
-        text = as_json(result) if request.wants_json else as_text(result)
-    except ValueError as problem:
-        raise ServerError(f"{request.app} {request.tool}: its answer is not JSON: {problem}") from problem
-    if not request.is_terminal:
-        return text
-    return inert_json(text) if request.wants_json else inert(text)
-
-
-def state_lost(mark: Mark, app: App) -> Sequence[str]:
-    if mark != "restarted":
-        return ()
-    return (f"{app.name}: this is a fresh session; the state of the earlier one is gone",)

@@ -6,14 +6,12 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from mcp.client.session import ClientSession, IncomingMessage
-from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
-from mcp_types import CONNECTION_CLOSED, Implementation, ToolListChangedNotification
+from mcp_types import ToolListChangedNotification
 
-from tasak import __version__
 from tasak.core.exchange import Exchange
-from tasak.errors import ConnectFailed
-from tasak.plugin import Peer
+from tasak.core.handshake import agree
+from tasak.plugin import Era, Peer
 
 if TYPE_CHECKING:
     # Types alone: nothing that runs here depends on the SDK's private parts.
@@ -23,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class StreamSession:
-    """One handshaken session (MCP 2024-11-05 to 2025-11-25). `open` and `aclose` belong to one task.
+    """One session, of either era. `open` and `aclose` belong to one task.
 
-    The SDK shakes hands, and answers what the server asks of its client; requests are the exchange's.
+    The SDK answers what the server asks of its client; requests are the exchange's.
     """
 
     def __init__(
@@ -43,42 +41,34 @@ class StreamSession:
         self.request = self._exchange.request
         self.ended = self._exchange.ended
         self.pid = peer.pid
+        self.era: Era = "handshake"
         self.protocol_version: str | None = None
         self.server_info: Mapping[str, Any] | None = None
 
-    async def open(self) -> Self:
-        """Shake hands.
-
-        Raises:
-            ConnectFailed: the peer refused, went away or spoke nonsense; it is closed.
-        """
+    async def open(self, *, first: Era, only: bool, seconds: float) -> Self:
+        """Agree with the peer on how to speak, as `handshake.agree` says; where that fails, it is closed."""
         try:
             session = await self._stack.enter_async_context(
-                ClientSession(
-                    self._exchange.reader,
-                    self._exchange.writer,
-                    message_handler=self._on_message,
-                    client_info=Implementation(name="tasak", version=__version__),
-                )
+                ClientSession(self._exchange.reader, self._exchange.writer, message_handler=self._on_message)
             )
-            await self._initialize(session)
+            agreed = await agree(self._exchange, first=first, only=only, seconds=seconds)
+            session.adopt(agreed)
         except BaseException:
             await self.aclose()
             raise
+        self.era = "handshake" if session.discover_result is None else "stateless"
+        self.protocol_version = session.protocol_version
+        info = session.server_info
+        self.server_info = info.model_dump(by_alias=True, mode="json", exclude_none=True) if info else None
         return self
 
-    async def _initialize(self, session: ClientSession) -> None:
-        try:
-            answer = await session.initialize()
-        except MCPError as problem:
-            # Servers use this code for errors of their own, too: only a session that has ended means the end.
-            if problem.error.code == CONNECTION_CLOSED and self.ended.is_set():
-                raise ConnectFailed(await self._peer.why_ended()) from problem
-            raise ConnectFailed(f"the handshake was refused: {problem.error.message}") from problem
-        except (ValueError, RuntimeError) as problem:
-            raise ConnectFailed(f"the handshake failed: {problem}") from problem
-        self.protocol_version = str(answer.protocol_version)
-        self.server_info = answer.server_info.model_dump(by_alias=True, mode="json", exclude_none=True)
+    @property
+    def is_outdated(self) -> bool:
+        """What it was agreed on holds no more: no call should begin on it."""
+        return self._exchange.is_outdated
+
+    async def ping(self, timeout: float) -> None:  # noqa: ASYNC109 - as for `request`
+        await self.request("ping" if self.era == "handshake" else "server/discover", None, timeout=timeout)
 
     def last_words(self) -> Sequence[str]:
         return self._peer.last_words()

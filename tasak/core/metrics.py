@@ -35,6 +35,7 @@ class Metrics:
             "tasak_tool_lists", "Tool lists, by where they came from", ["app", "source"], registry=self._registry
         )
         self.connections = Gauge("tasak_connections", "Connections by state", ["state"], registry=self._registry)
+        self.tasks = Gauge("tasak_tasks", "asyncio tasks that are alive", registry=self._registry)
         self.uptime = Gauge("tasak_uptime_seconds", "Since the daemon's process started", registry=self._registry)
 
     def as_text(self) -> bytes:

@@ -3,11 +3,12 @@
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from tasak.core.app import App
+from tasak.core.sources import Look, look_of
 
 # So many pairs of caller and app come again and again, even on a busy machine.
 MEMORY = 256
@@ -15,18 +16,16 @@ MEMORY = 256
 Key: TypeAlias = tuple[str, Path | None, str | None, float | None]
 """The app's name, and of its caller: working directory, session, timeout."""
 
-Look: TypeAlias = tuple[int, ...] | None
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """One app, and all that it was made of: the caller's environment, and what the machine looked like."""
 
     app: App
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     paths: Sequence[str]
     looks: Sequence[Look]
-    directory: Look
+    directories: Sequence[Look]
 
 
 class ResolvedApps:
@@ -40,13 +39,17 @@ class ResolvedApps:
         kept = self._kept.get(key)
         if kept is None or kept.env != env:
             return None
-        if looks_of(kept.paths) != kept.looks or identity(kept.app.config.directory) != kept.directory:
+        if looks_of(kept.paths) != kept.looks or directories_of(kept.app) != kept.directories:
             return None
         return kept.app
 
     def keep(self, key: Key, env: Mapping[str, str], paths: Sequence[str], looks: Sequence[Look], app: App) -> None:
         """Remember `app`, which was resolved after the `paths` were found to look like this."""
-        self._kept[key] = Kept(app, env, paths, looks, identity(app.config.directory))
+        if any(each.uses_keyring for each in app.whole()):
+            self._kept.pop(key, None)
+            return
+        read = {path: seen for each in app.whole() for path, seen in each.looks.items()}
+        self._kept[key] = Kept(app, env, [*paths, *read], [*looks, *read.values()], directories_of(app))
         self._kept.move_to_end(key)
         if len(self._kept) > MEMORY:
             self._kept.popitem(last=False)
@@ -62,7 +65,11 @@ def look(path: str) -> Look:
         found = os.stat(path)
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return look_of(found)
+
+
+def directories_of(app: App) -> list[Look]:
+    return [identity(each.config.directory) for each in app.whole()]
 
 
 def identity(folder: Path | None) -> Look:

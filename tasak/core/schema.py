@@ -10,6 +10,8 @@ from functools import reduce
 from typing import Any, Final
 from urllib.parse import unquote
 
+from tasak.core.strict_json import parts_of
+
 # In the order in which a reader expects them.
 TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")
 
@@ -18,6 +20,10 @@ MAX_DEPTH = 32
 MAX_NODES = 10_000
 # A longer reference is not one that someone wrote.
 LONGEST_REF = 1000
+
+# Of what a server sends whole: nobody nests a schema deeper, and a long text counts once more for so many characters.
+MAX_NESTING = 128
+WEIGHED_TEXT = 256
 
 UNREADABLE = {"additionalProperties": True}
 
@@ -113,6 +119,28 @@ class Reading:
         return (None,) if self.types == {"null"} else self.choices
 
 
+class TooMuch(Exception):
+    """What a server sent is more than anyone means."""
+
+
+def weight(value: Any, most: int) -> int:
+    """How many values are in it, those of long texts counting more.
+
+    Raises:
+        TooMuch: it is more than `most`, or nested deeper than a schema is.
+    """
+    found = 0
+    level = [value]
+    for _ in range(MAX_NESTING):
+        found += sum(1 + len(each) // WEIGHED_TEXT if isinstance(each, str) else 1 for each in level)
+        if found > most:
+            raise TooMuch("is too large")
+        level = [inner for each in level for inner in parts_of(each)]
+        if not level:
+            return found
+    raise TooMuch("is nested too deep")
+
+
 class SchemaReader:
     """Reads one input schema, and stops when that has taken more than a sane one would."""
 
@@ -125,10 +153,14 @@ class SchemaReader:
         required: dict[str, None] = {}
         others: list[Any] = []
         for part, is_certain in self._parts(self._root):
-            for name, schema in dict_of(part.get("properties")).items():
+            properties, demanded = dict_of(part.get("properties")), list_of(part.get("required"))
+            if not self._can_afford(0, len(properties) + len(demanded)):
+                others.insert(0, True)
+                continue
+            for name, schema in properties.items():
                 found.setdefault(name, []).append(schema)
             if is_certain:
-                required |= {name: None for name in list_of(part.get("required")) if isinstance(name, str)}
+                required |= {name: None for name in demanded if isinstance(name, str)}
             if part.get("patternProperties"):  # a server's regular expression is not ours to run
                 others.insert(0, True)
             if "additionalProperties" in part:

@@ -7,17 +7,24 @@ from typing import Any, TypeAlias
 
 from tasak.core.arguments import ArgumentReader
 from tasak.core.clock import Clock
+from tasak.core.tool_diff import NONE, Changes
 
 Tool: TypeAlias = Mapping[str, Any]
 """A tool as `tools/list` has it."""
 
+Fetch: TypeAlias = Callable[[], Awaitable[tuple[Mapping[str, Tool], Changes]]]
+"""Asks the server, and sees what has changed."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Tools:
     """The tools by name, as they were when the server was asked."""
 
     by_name: Mapping[str, Tool]
     fetched_at: float
+    changes: Changes = NONE
+    """What of them is not as it was; a caller is told so once."""
+    is_told: bool = True
     _readers: dict[str, ArgumentReader] = field(default_factory=dict)
 
     def reader(self, app: str, tool: str) -> ArgumentReader:
@@ -45,7 +52,7 @@ class ToolCache:
         is_fresh = self._known is not None and self._clock() - self._known.fetched_at < ttl
         return self._known if is_fresh else None
 
-    async def ask(self, fetch: Callable[[], Awaitable[Mapping[str, Tool]]], *, anew: bool) -> Tools:
+    async def ask(self, fetch: Fetch, *, anew: bool) -> Tools:
         """The list from the server; with `anew` not one that was asked for before. Raises what `fetch` raises."""
         if self._asking is None or anew:
             self._asking = asyncio.create_task(self._fetch(fetch), name="tools/list")
@@ -54,10 +61,11 @@ class ToolCache:
         # A caller that is cancelled does not cancel it for the others.
         return await asyncio.shield(self._asking)
 
-    async def _fetch(self, fetch: Callable[[], Awaitable[Mapping[str, Tool]]]) -> Tools:
+    async def _fetch(self, fetch: Fetch) -> Tools:
         this = asyncio.current_task()
         try:
-            found = Tools(await fetch(), self._clock())
+            by_name, changes = await fetch()
+            found = Tools(by_name, self._clock(), changes, is_told=not changes)
             if self._asking is this:
                 self._known = found
             return found

@@ -2,26 +2,45 @@
 
 import asyncio
 import functools
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasak.core import policy
 from tasak.core.app import App
 from tasak.core.arguments import ArgumentReader
 from tasak.core.clock import Clock, since_boot
-from tasak.core.connection import Connection, with_last_words
+from tasak.core.connection import Connection, contained, with_last_words
 from tasak.core.connection_manager import ConnectionManager, Lease
 from tasak.core.nearest import nearest
+from tasak.core.schema import TooMuch, weight
 from tasak.core.signature import help_text
 from tasak.core.tool_cache import Tool, Tools
-from tasak.errors import Busy, CallTimedOut, NotExecuted, OutcomeUnknown, TasakError, UnknownTool
+from tasak.core.tool_diff import Changes
+from tasak.core.tool_lock import ToolLocks
+from tasak.errors import (
+    Busy,
+    CallTimedOut,
+    InputNeeded,
+    NotExecuted,
+    OutcomeUnknown,
+    ServerError,
+    SignInNeeded,
+    TasakError,
+    UnknownTool,
+    Usage,
+)
 from tasak.plugin import OnProgress
 from tasak.request import Mark
 
 # A server that pages for ever is cut off; nobody has this many tools.
 MAX_PAGES = 1000
+# What the tools of all pages may weigh: ten times what the largest server's do.
+MAX_WEIGHT = 300_000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +49,10 @@ class ToolCall:
 
     app: App
     tool: str
-    arguments: Mapping[str, Any] | None = None
-    argv: Sequence[str] = ()
+    arguments: Mapping[str, Any] | None = field(default=None, repr=False)
+    argv: Sequence[str] = field(default=(), repr=False)
+    read_only: bool = False
+    """Its caller may only read."""
     on_progress: OnProgress | None = None
 
 
@@ -42,6 +63,8 @@ class Answer:
     mark: Mark
     result: Mapping[str, Any] | None = None
     help: str | None = None
+    notices: Sequence[str] = ()
+    """What the caller is to be told besides."""
 
     @property
     def is_error(self) -> bool:
@@ -84,31 +107,45 @@ class ToolService:
     def __init__(
         self,
         manager: ConnectionManager,
+        locks: ToolLocks,
         *,
         clock: Clock = since_boot,
         on_retry: Callable[[str], None] = lambda app: None,
     ) -> None:
         self._manager = manager
+        self._locks = locks
         self._clock = clock
         self._on_retry = on_retry
 
-    async def list_tools(self, app: App, *, refresh: bool = False) -> ToolList:
-        """The app's tools.
+    async def list_tools(self, app: App, *, refresh: bool = False, read_only: bool = False) -> ToolList:
+        """The app's tools; with `read_only` those alone that a caller who may only read may call.
 
         Raises:
+            Untrusted: such a caller may not use the app at all.
             NotExecuted: the app cannot be reached.
             ServerError, OutcomeUnknown: it did not list them.
         """
+        if read_only:
+            policy.require_vouched_for(app)
         async with self._manager.lease(app) as lease:
             cached = None if refresh else lease.connection.tools.known(app.limits.cache_ttl)
-            tools = cached or await ask(lease, anew=refresh)
+            tools = cached or await ask(lease, self._locks, anew=refresh)
             return ToolList(
-                tools=[tool for name, tool in tools.by_name.items() if policy.is_allowed(app, name)],
+                tools=[
+                    tool
+                    for name, tool in tools.by_name.items()
+                    if policy.is_allowed(app, name) and (not read_only or policy.is_read_only(app, tool))
+                ],
                 is_cached=cached is not None,
                 age=self._clock() - tools.fetched_at,
                 ttl=app.limits.cache_ttl,
                 mark=lease.mark,
             )
+
+    async def read_tools(self, app: App) -> Mapping[str, Tool]:
+        """What the server lists now, whatever was listed, allowed or locked before. Raises as `list_tools` does."""
+        async with self._manager.lease(app) as lease:
+            return await fetch_tools(lease)
 
     async def call(self, call: ToolCall) -> Answer:
         """Make the call, at most once unless the policy says otherwise.
@@ -120,6 +157,8 @@ class ToolService:
             OutcomeUnknown: it may have run.
         """
         policy.require_allowed(call.app, call.tool)
+        if call.read_only:
+            policy.require_readable(call.app, call.tool)
         deadline = Deadline(call.app.limits.call_timeout_max)
         for left in range(call.app.limits.retries, -1, -1):
             try:
@@ -132,12 +171,17 @@ class ToolService:
 
     async def _call_once(self, call: ToolCall, deadline: Deadline) -> Answer:
         async with self._manager.lease(call.app) as lease:
-            tools = await tools_with(lease, call.tool)
+            anew = call.read_only and policy.needs_servers_word(call.app, call.tool)
+            tools = await tools_with(lease, self._locks, call.tool, anew=anew)
+            await self._locks.require_accepted(call.app, tools, call.tool)
+            if call.read_only and not policy.is_read_only(call.app, tools.by_name[call.tool]):
+                raise policy.not_read_only(call.app, call.tool)
             given = arguments_of(call, tools.reader(call.app.name, call.tool))
             if given is None:
-                return Answer(mark=lease.mark, help=help_text(call.app.name, tools.by_name[call.tool]))
+                text = help_text(call.app.name, tools.by_name[call.tool])
+                return Answer(mark=lease.mark, help=text, notices=await self._locks.news(call.app, tools))
             result = await self._send(lease, call, given, deadline)
-            return Answer(mark=lease.mark, result=result)
+            return Answer(mark=lease.mark, result=result, notices=await self._locks.news(call.app, tools))
 
     async def _send(
         self, lease: Lease, call: ToolCall, given: Mapping[str, Any], deadline: Deadline
@@ -148,7 +192,8 @@ class ToolService:
             connection.calls += 1
             try:
                 async with asyncio.timeout_at(deadline.begin()):
-                    result = await lease.session.request(
+                    result = await ask_peer(
+                        lease,
                         "tools/call",
                         {"name": call.tool, "arguments": given},
                         timeout=limits.call_timeout,
@@ -159,26 +204,35 @@ class ToolService:
                     f"{call.app.name} {call.tool}: still at work after {limits.call_timeout_max:g} s",
                     fix="it may have run; raise call_timeout_max in the config if it needs longer",
                 ) from None
-            except (OutcomeUnknown, NotExecuted) as problem:
+            except (OutcomeUnknown, NotExecuted, SignInNeeded, Usage) as problem:
                 raise explained(problem, call, lease) from problem
         connection.note_answer()
+        if result.get("resultType") == "input_required":
+            raise InputNeeded(
+                f"{call.app.name} {call.tool}: the server asks a question before it goes on",
+                fix="give it what it asks for as arguments, if the tool takes them: tasak cannot answer it",
+            )
         return result
 
 
-async def tools_with(lease: Lease, name: str) -> Tools:
-    """The app's tools, with that of this name among them.
+async def tools_with(lease: Lease, locks: ToolLocks, name: str, *, anew: bool) -> Tools:
+    """The app's tools, with that of this name among them; with `anew` not as they were known before.
 
     Raises:
         UnknownTool: it is not among them, not even now.
         NotExecuted: the server does not list them.
+        BadConfig: their lock is broken.
     """
     app = lease.connection.app
-    cached = lease.connection.tools.known(app.limits.cache_ttl)
-    tools = cached or await ask(lease, anew=False)
-    if name not in tools.by_name and cached:
-        tools = await ask(lease, anew=True)
+    cached = None if anew else lease.connection.tools.known(app.limits.cache_ttl)
+    try:
+        tools = cached or await ask(lease, locks, anew=anew)
+        if name not in tools.by_name and cached:
+            tools = await ask(lease, locks, anew=True)
+    except ServerError as problem:  # an answer, but not to the call
+        raise NotExecuted(f"{app.name}: listing its tools: {problem.message}", fix=problem.fix) from problem
     if name not in tools.by_name:
-        near = nearest(name, tools.by_name)
+        near = nearest(name, [tool for tool in tools.by_name if policy.is_allowed(app, tool)])
         raise UnknownTool(
             f"{app.name} has no tool {name!r}",
             fix=f"did you mean {near!r}?" if near else f"`tasak {app.name}` lists its tools",
@@ -186,8 +240,13 @@ async def tools_with(lease: Lease, name: str) -> Tools:
     return tools
 
 
-async def ask(lease: Lease, *, anew: bool) -> Tools:
-    return await lease.connection.tools.ask(functools.partial(fetch_tools, lease), anew=anew)
+async def ask(lease: Lease, locks: ToolLocks, *, anew: bool) -> Tools:
+    return await lease.connection.tools.ask(functools.partial(fetch_and_look, lease, locks), anew=anew)
+
+
+async def fetch_and_look(lease: Lease, locks: ToolLocks) -> tuple[Mapping[str, Tool], Changes]:
+    tools = await fetch_tools(lease)
+    return tools, await locks.look(lease.connection.app, tools)
 
 
 def arguments_of(call: ToolCall, reader: ArgumentReader) -> Mapping[str, Any] | None:
@@ -204,22 +263,45 @@ async def fetch_tools(lease: Lease) -> Mapping[str, Tool]:
     app = lease.connection.app
     tools: dict[str, Tool] = {}
     cursors: list[str] = []
+    left = MAX_WEIGHT
     try:
-        while len(cursors) < MAX_PAGES:
-            page = await lease.session.request(
-                "tools/list", {"cursor": cursors[-1]} if cursors else None, timeout=app.limits.list_timeout
-            )
-            tools.update((tool["name"], tool) for tool in as_tools(page.get("tools")))
-            cursor = page.get("nextCursor")
-            if not isinstance(cursor, str) or cursor in cursors:
-                break
-            cursors.append(cursor)
+        async with asyncio.timeout(app.limits.call_timeout_max):
+            while len(cursors) < MAX_PAGES:
+                cursor = {"cursor": cursors[-1]} if cursors else None
+                page = await ask_peer(lease, "tools/list", cursor, timeout=app.limits.list_timeout)
+                left -= weight(page, left)
+                tools.update((tool["name"], tool) for tool in as_tools(page.get("tools")))
+                following = page.get("nextCursor")
+                if not isinstance(following, str) or following in cursors:
+                    break
+                cursors.append(following)
+    except TimeoutError:
+        raise NotExecuted(f"{app.name}: it did not come to the end of its tools") from None
+    except TooMuch as problem:
+        raise NotExecuted(f"{app.name}: its list of tools {problem}: we do not take it") from None
     except (OutcomeUnknown, NotExecuted) as problem:
         # Listing changes nothing: whatever went wrong, the caller's call was not sent.
         message = with_last_words(f"{app.name}: listing its tools: {problem.message}", lease.session.last_words())
         raise NotExecuted(message, fix=problem.fix) from problem
+    except SignInNeeded as problem:
+        raise SignInNeeded(f"{app.name}: {problem.message}", fix=problem.fix or sign_in(app)) from problem
     lease.connection.note_answer()
     return tools
+
+
+async def ask_peer(lease: Lease, method: str, params: Mapping[str, Any] | None, **how: Any) -> dict[str, Any]:
+    """The session's answer. It is plugin code: whatever else comes out of it than an error of ours, it may have run."""
+    try:
+        answer = await contained(lease.session.request, method, params, **how)
+    except TasakError:
+        raise
+    except Exception as problem:
+        log.exception("a request")
+        lease.connection.blame(f"failed with {problem!r} in a request")
+        raise OutcomeUnknown(f"its transport failed: {problem!r}") from problem
+    if not isinstance(answer, dict):
+        raise OutcomeUnknown(f"its transport answered {type(answer).__name__} instead of a dict")
+    return answer
 
 
 def as_tools(listed: Any) -> list[Tool]:
@@ -254,13 +336,19 @@ async def turn(connection: Connection, seconds: float) -> AsyncIterator[None]:
         connection.gate.release()
 
 
-def explained(problem: OutcomeUnknown | NotExecuted, call: ToolCall, lease: Lease) -> TasakError:
+def explained(problem: TasakError, call: ToolCall, lease: Lease) -> TasakError:
     """The same failure, naming app and tool, with the peer's last words where it is gone."""
     message = f"{call.app.name} {call.tool}: {problem.message}"
     fix = problem.fix
     if isinstance(problem, CallTimedOut):
         fix = fix or "it may have run; raise --timeout (or call_timeout in the config) if it needs longer"
+    elif isinstance(problem, SignInNeeded):
+        fix = fix or sign_in(call.app)
     elif isinstance(problem, OutcomeUnknown):
         message = with_last_words(message, lease.session.last_words())
         fix = fix or "it may have run: look before you repeat it"
     return type(problem)(message, fix=fix)
+
+
+def sign_in(app: App) -> str:
+    return f"run `tasak auth login {app.name}`"

@@ -159,12 +159,24 @@ class Pool:
         self.configure(name, folder=folder, **keys)
         return self.app(name, cwd=folder)
 
+    def compose(self, name: str, tools: dict[str, Any], *, folder: Path | None = None, **keys: Any) -> None:
+        """Make an app of these curated tools, of the user's own config or of the project `folder`."""
+        file = folder / "tasak.yaml" if folder else self.state.config
+        self._apps.setdefault(file, {})[name] = {"transport": "curated", "tools": tools, **keys}
+        self._write(file)
+
     def script(self, script: str, name: str = "scripted", **keys: Any) -> App:
         """An app that is the scripted server, with this script in it."""
         program = self.root / f"{name}.py"
         program.write_text(SCRIPTED % script)
         env = {"HEARD": str(self._heard(name)), **keys.pop("env", {})}
         return self.define(name, command=[sys.executable, "-I", "-S", str(program)], env=env, **keys)
+
+    def reach(self, url: str, name: str = "far", **keys: Any) -> App:
+        """An app that is a server at this URL."""
+        self._apps.setdefault(self.state.config, {})[name] = {"url": url, **keys}
+        self._write(self.state.config)
+        return self.app(name)
 
     def shell(self, script: str, name: str = "shell", **keys: Any) -> App:
         """An app that is a line of shell: no MCP server at all."""
@@ -221,7 +233,7 @@ class Pool:
         found = []
         for process in psutil.process_iter():
             try:
-                is_ours = process.environ().get("TASAK_TREE") == self.gateway.instance
+                is_ours = process.environ().get("TASAK_TREE", "").startswith(self.gateway.instance)
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process.pid)
             except psutil.Error:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from tasak.core.config import AppSummary, Config, Loader
 from tasak.core.config_text import parse
+from tasak.core.trust import TrustBook
 from tasak.errors import BadConfig, TasakError, UnknownApp
+from tasak.paths import StateDir
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 
@@ -64,6 +66,7 @@ class World:
             schema_of=schema_of,
             builtins={"demo": {"command": [sys.executable, "-m", "tasak.demo"], "description": "built in"}},
             daemon_env={},
+            trusted=self.own.with_name("trusted.json"),
             parse=self.parse,
         )
 
@@ -80,6 +83,9 @@ class World:
     def define(self, path: Path, *names: str, more: str = "") -> Path:
         apps = "".join(f"  {name}: {{{SERVER}}}\n" for name in names)
         return self.write(path, f"apps:\n{apps}{more}")
+
+    def trust(self, folder: Path) -> None:
+        TrustBook(StateDir(self.own.parent)).trust(folder)
 
     def load(self, cwd: Path | None = None) -> Config:
         return self.loader.load(cwd, self.env)
@@ -114,6 +120,7 @@ def test_apps_come_from_every_folder_on_the_way_up(world):
 def test_the_nearest_definition_wins_whole(world):
     near = world.write(world.inner / "tasak.yaml", f"apps: {{db: {{{SERVER}}}}}")
     world.write(world.own, f"apps: {{db: {{{SERVER}, env: {{A: b}}, description: far}}}}")
+    world.trust(world.inner)
 
     app = world.load(world.inner).resolve("db")
 
@@ -137,6 +144,7 @@ def test_the_users_own_file_counts_for_a_caller_outside_home(world, tmp_path):
 def test_the_users_own_file_counts_once_and_last_on_a_walk_through_home(world):
     world.define(world.own, "db", "mine")
     near = world.define(world.home / "tasak.yaml", "db")
+    world.trust(world.home)
 
     config = world.load(world.project)
 
@@ -276,8 +284,14 @@ def test_a_strangers_file_on_the_walk_is_skipped_with_a_notice(world):
 
     config = world.load(world.project)
 
-    assert (f"{path} is not read: it belongs to another user",) == config.notices
+    notice = f"{path} is not read: it belongs to another user"
+    assert (notice,) == config.notices
     assert ["db", "demo", "mine"] == names(config)
+    assert (notice,) == config.resolve("mine").notices
+    with pytest.raises(UnknownApp) as raised:
+        config.resolve("evil")
+    assert raised.value.fix is not None
+    assert raised.value.fix.startswith(f"{notice}\n")
 
 
 @as_root

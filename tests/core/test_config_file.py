@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasak.core import ownership
+from tasak import ownership
 from tasak.core.bad_text import BadText
 from tasak.core.config_file import BrokenFile, ConfigFile, FileReader, SkippedFile
 from tasak.core.config_text import parse
@@ -211,8 +211,30 @@ def test_your_own_file_that_others_can_write_is_refused_with_the_command_that_me
     found = read(path)
 
     assert isinstance(found, BrokenFile)
-    assert f"{path} is not read: other users can write to it" == found.message
+    assert f"{path} is not read: other users can write to it (mode 666)" == found.message
     assert f"chmod go-w {path}" == found.fix
+
+
+@pytest.mark.parametrize("place", ["project", "project/.tasak"])
+def test_a_file_in_a_folder_that_is_everybodys_is_refused_with_the_command_that_mends_it(tmp_path, place):
+    path = tmp_path / "project" / ".tasak" / "tasak.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("apps: {}")
+    (tmp_path / place).chmod(0o777)
+
+    found = FileReader(parse).read(path, tmp_path / "project", is_users_own=False)
+
+    assert isinstance(found, BrokenFile)
+    assert f"{path} is not read: other users can write to {tmp_path / place} (mode 777)" == found.message
+    assert f"chmod go-w {tmp_path / place}" == found.fix
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o775])
+def test_a_file_of_ones_own_where_others_can_put_only_theirs_is_read(path, mode):
+    path.write_text("apps: {}")
+    path.parent.chmod(mode)
+
+    assert isinstance(read(path), ConfigFile)
 
 
 def test_group_write_is_fine_where_the_group_is_private(path):

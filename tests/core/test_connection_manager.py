@@ -550,6 +550,7 @@ async def test_a_server_that_is_just_being_started_when_the_pool_shuts_down_leav
     assert [] == pool.processes()
 
 
+@pytest.mark.slow
 async def test_servers_that_do_not_go_politely_are_ended_side_by_side(pool):
     apps = [pool.script(LINGERS, f"app{number}") for number in range(4)]
     for app in apps:

@@ -9,8 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tasak.core.gateway import as_reply
+from tasak.core.reply import as_reply
 from tasak.core.tool_service import Answer
+from tasak.core.trust import TrustBook
 from tasak.errors import (
     BadArguments,
     ConnectFailed,
@@ -204,7 +205,8 @@ async def test_a_ping_is_of_the_callers_own_app(pool):
     await call(pool, "counter")
     pool.define("other")
     (pool.root / "project").mkdir()
-    pool.define(folder=pool.root / "project")
+    pool.configure(folder=pool.root / "project")
+    TrustBook(pool.state).trust(pool.root / "project")
 
     elsewhere = await soon(pool.gateway.ping(request(pool, cwd=pool.root / "project"), deep=False, start=False))
 

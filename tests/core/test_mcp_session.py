@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tasak.core.exchange import MOST_QUESTIONS
 from tasak.core.mcp_session import StreamSession
 from tasak.errors import CallTimedOut, ConnectFailed, NotExecuted, OutcomeUnknown, ServerError, SessionLost
 from tasak.plugin import Progress
@@ -59,7 +60,7 @@ for line in sys.stdin:
     if "id" not in message:
         notified(message)
     else:
-        (initialize if message["method"] == "initialize" else other)(message)
+        (initialize if message.get("method") == "initialize" else other)(message)
 """
 
 
@@ -82,7 +83,7 @@ class Peers:
             environment = {"EXEC": str(self._witness)}
             child = await Child.spawn(command, environment=environment, directory="/", stderr=StderrLog(None))
             session = StreamSession(child.read, child.write, child, on_tools_changed=self._note_change)
-            await session.open()
+            await session.open(first="handshake", only=True, seconds=PATIENCE)
             try:
                 yield session
             finally:
@@ -167,7 +168,7 @@ REFUSING = {
     ),
     "a version that nobody knows": (
         'def initialize(asked): hello(asked, "1999-01-01")',
-        "the handshake failed: Unsupported protocol version from the server: 1999-01-01",
+        "the handshake failed: it speaks MCP 1999-01-01",
     ),
     "nonsense": ('def initialize(asked): send(id=asked["id"], result={"hello": "world"})', "the handshake failed: "),
     "an exit": ("def initialize(asked): sys.exit(3)", f"{PYTHON} exited with status 3"),
@@ -488,6 +489,34 @@ async def test_a_request_to_a_server_that_has_just_stopped_listening_is_lost_at_
             await call(session, "echo", text="never", within=2.0)
         assert session.ended.is_set()
         psutil.Process(session.pid).kill()
+
+
+ASKS_AND_READS_NOTHING = """
+def notified(message):
+    if message["method"] == "notifications/initialized":
+        for number in range(1000):
+            send(id="x" * 2000 + str(number), method="ping", params={})
+        with open(os.environ["EXEC"], "w") as witness:
+            witness.write("asked")
+        time.sleep(1)
+
+def initialize(asked):
+    if "method" in asked:
+        hello(asked)
+
+def other(asked):
+    if "method" in asked:
+        send(id=asked["id"], result={})
+"""
+
+
+async def test_of_a_server_that_asks_and_reads_no_answer_no_more_questions_are_heard_and_it_is_served_on(peers):
+    before = len(asyncio.all_tasks())
+    async with peers.scripted(ASKS_AND_READS_NOTHING) as session:
+        await until(lambda: ["asked"] == peers.executed())
+        assert len(asyncio.all_tasks()) < before + MOST_QUESTIONS + 20
+
+        await session.ping(PATIENCE)
 
 
 async def test_a_request_that_broke_off_half_way_is_unknown(peers):

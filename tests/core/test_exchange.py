@@ -1,0 +1,72 @@
+"""Our own requests on two streams: what is held against a peer that talks too much."""
+
+import asyncio
+from typing import Any, Self
+
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
+
+from tasak.core.exchange import Exchange
+
+
+class Streams:
+    """Both at once: what was written to it is answered by whatever the test puts in."""
+
+    def __init__(self) -> None:
+        self.incoming: asyncio.Queue[SessionMessage | None] = asyncio.Queue()
+        self.requests: asyncio.Queue[Any] = asyncio.Queue()
+        self.forgiven = 0
+
+    def put(self, *messages: Any) -> None:
+        for message in messages:
+            self.incoming.put_nowait(SessionMessage(message))
+
+    def forgive(self) -> None:
+        self.forgiven += 1
+
+    async def send(self, item: SessionMessage) -> None:
+        self.requests.put_nowait(item.message)
+
+    async def aclose(self) -> None:
+        self.incoming.put_nowait(None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        item = await self.incoming.get()
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+
+async def why_ended() -> str:
+    return "the test is over"
+
+
+async def test_an_answer_is_forgiven_and_nothing_else_is():
+    streams = Streams()
+    exchange = Exchange(streams, streams, why_ended)
+    passed_on = []
+
+    async def read() -> None:
+        passed_on.extend([item.message async for item in exchange.reader])
+
+    reading = asyncio.create_task(read())
+    asking = asyncio.create_task(exchange.request("ping", None, timeout=20))
+    asked = (await streams.requests.get()).id
+    progress = {"progressToken": asked, "progress": 1}
+    streams.put(
+        JSONRPCNotification(jsonrpc="2.0", method="notifications/message", params={"level": "info", "data": "hello"}),
+        JSONRPCNotification(jsonrpc="2.0", method="notifications/progress", params=progress),
+        JSONRPCRequest(jsonrpc="2.0", id=1, method="ping"),
+        JSONRPCResponse(jsonrpc="2.0", id=asked + 1, result={}),
+        JSONRPCResponse(jsonrpc="2.0", id=asked, result={}),
+    )
+    await asking
+    streams.put(JSONRPCResponse(jsonrpc="2.0", id=asked, result={}))
+    await streams.aclose()
+    await reading
+
+    assert 1 == streams.forgiven
+    assert 4 == len(passed_on)
