@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from tasak.errors import InternalError, TasakError
+from tasak.errors import InternalError, TasakError, with_call_id
 from tasak.plugin import Progress
 from tasak.request import Reply, Request
 from tasak.service import Service
@@ -43,7 +43,7 @@ async def streamed(request: web.Request, asked: Request, service: Service, *, al
         if not always:
             return whole(reply, asked)
         stream = await open_stream(request)
-    await stream.write(last_line(work))
+    await stream.write(last_line(work, asked.call_id))
     await stream.write_eof()
     return stream
 
@@ -58,11 +58,11 @@ def progress_line(progress: Progress) -> bytes:
     return as_line({"progress": {"progress": progress.progress, "total": progress.total, "message": progress.message}})
 
 
-def last_line(work: "asyncio.Future[Reply]") -> bytes:
+def last_line(work: "asyncio.Future[Reply]", call_id: str | None) -> bytes:
     try:
         reply = work.result()
     except TasakError as problem:
-        return as_line(problem.as_json())
+        return as_line(with_call_id(problem, call_id).as_json())
     except Exception as problem:  # noqa: BLE001 - the status is out: a bug of ours is told here or nowhere
         return as_line(InternalError(f"a bug in tasak: {problem!r}", fix="see `tasak daemon logs`").as_json())
     return as_line(

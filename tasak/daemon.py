@@ -9,11 +9,12 @@ import functools
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
-from importlib import import_module
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,20 +22,21 @@ from typing import TYPE_CHECKING
 from tasak.client.launcher import LOCK_POLL, READY, has_locked, in_folder_of_long_path
 from tasak.core.settings import daemon_settings
 from tasak.errors import BadConfig, DaemonAway, TasakError
-from tasak.paths import StateDir, open_private, write_private
-from tasak.wire import DRAIN
+from tasak.importing import load
+from tasak.paths import StateDir, open_private, read_private, write_private
+from tasak.wire import BACKLOG, DRAIN
 
 if TYPE_CHECKING:
     from tasak.service import Service
 
-# Fifty first callers at once, and more while they wait.
-BACKLOG = 1024
-
 # A daemon that has closed its socket is about to go.
 LEAVING = 5.0
 
-# After the answers are out, how long their connections may linger.
-CLOSING_TIMEOUT = 1.0
+# Of our descriptors, for callers at the socket; most of the rest is for servers.
+SOCKET_SHARE = 0.4
+
+# How long a daemon that nobody can reach any more may stay beside the next one.
+SOCKET_INTERVAL = 1.0
 
 # What is logged before the log is open; more is a bug.
 EARLY_RECORDS = 1000
@@ -78,14 +80,35 @@ def run(state: StateDir, *, announce: Callable[[], None], log_level: str | None 
         DaemonAway: another daemon runs already, or the state folder cannot be used.
     """
     settings = daemon_settings(os.environ)
+    leave_no_core()
     state.create()
     hold(state)
     listening = listen(state)
     early = MemoryHandler(EARLY_RECORDS, flushLevel=logging.CRITICAL + 1)
     logging.basicConfig(level=log_level or settings.log_level, handlers=[early])
     has_log = threading.Event()
+    spare_threads()
     asyncio.run(serve(state, listening, announce, functools.partial(warm_up, state, early, has_log)))
     has_log.wait(LOG_PATIENCE)
+
+
+def leave_no_core() -> None:
+    """A crash writes no memory to the disk: tokens are in it, and the environments of callers.
+
+    Nor does one of an app's, which has its secrets in its environment. It may raise the limit again for itself.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def spare_threads() -> None:
+    """Have the loop itself hear of a child's end, as from Python 3.12 on, instead of a thread for each child."""
+    if sys.platform == "linux" and sys.version_info < (3, 12):
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError:
+            return
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 def warm_up(state: StateDir, early: MemoryHandler, has_log: threading.Event) -> None:
@@ -99,7 +122,7 @@ def warm_up(state: StateDir, early: MemoryHandler, has_log: threading.Event) -> 
         logging.getLogger().removeHandler(early)
         logging.getLogger().addHandler(logging.NullHandler())
     has_log.set()
-    import_module("tasak.core.mcp_session")
+    load("tasak.core.mcp_session")
     # What is imported stays: no collection need look at half a million objects again, and hold up a call meanwhile.
     gc.freeze()
 
@@ -135,54 +158,73 @@ def listen(state: StateDir) -> socket.socket:
 async def serve(
     state: StateDir, listening: socket.socket, announce: Callable[[], None], warm_up: Callable[[], None]
 ) -> None:
+    own = os.lstat(state.socket)
     # Lazy, and after the socket is there: callers queue on it meanwhile.
-    from aiohttp import web
-
+    from tasak import tcp
+    from tasak.callers import Entrance
     from tasak.core.gateway import Gateway
     from tasak.server import create_app
     from tasak.service import Service
+    from tasak.state_dump import state_dump
+    from tasak.transports.orphans import Undertaker
+    from tasak.watchdog import Watchdog
 
     stop = asyncio.Event()
     gateway = Gateway(state, environment=os.environ)
     service = Service(gateway=gateway, instance=gateway.instance, uptime=lambda: time.monotonic() - BORN, stop=stop.set)
-    runner = web.AppRunner(
-        create_app(service),
-        handler_cancellation=True,
-        shutdown_timeout=CLOSING_TIMEOUT,
-        access_log=None,
-        tcp_keepalive=False,  # a Unix socket has none
-    )
-    await runner.setup()
-    await web.SockSite(runner, listening, backlog=BACKLOG).start()
-    own = os.stat(state.socket)
+    entrances = [await Entrance.open(create_app(service), listening, share=SOCKET_SHARE)]
     write_private(state.pid_file, f"{os.getpid()}\n")
     gateway.manager.start_cleanup()
     endings = Endings(service, stop, DRAIN)
     endings.listen()
+    # Their default would end it.
+    for number in (signal.SIGUSR1, signal.SIGQUIT):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: log.error("asked what it does\n%s", state_dump()))
+    watch = asyncio.create_task(endings.end_without(state.socket, own), name="watch over the socket")
     announce()
     log.info("ready")
+    entrances += await tcp.opened(state, service)
     # Whoever needs it waits for the import itself; nobody waits for the thread, not even a stop.
     threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
-    await stop.wait()
+    with Watchdog(gateway.registry.blame), Undertaker():
+        await stop.wait()
+    watch.cancel()
     await endings.finished()
-    await runner.cleanup()
-    if state.socket.exists() and os.stat(state.socket).st_ino == own.st_ino:
+    # Looked at while it is open: the number of a file that is gone may soon be another's.
+    has_socket = is_still(state.socket, own)
+    for entrance in entrances:
+        await entrance.close()
+    if has_socket and is_still(state.socket, own):
         state.socket.unlink()
     if is_ours(state.pid_file):
         state.pid_file.unlink()
+        state.token.unlink(missing_ok=True)
     log.info("stopped")
 
 
 def is_ours(pid_file: Path) -> bool:
     """Whether it names us: after us, another daemon may have written it."""
     try:
-        return pid_file.read_text() == f"{os.getpid()}\n"
-    except OSError:
+        return read_private(pid_file) == f"{os.getpid()}\n"
+    except (OSError, BadConfig):
         return False
 
 
+def is_still(path: Path, own: os.stat_result) -> bool:
+    """Whether the file of that name is our own. One that cannot be looked at is not taken for gone."""
+    try:
+        return os.path.samestat(os.lstat(path), own)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
 class Endings:
-    """What signals do: SIGTERM drains, a second one and SIGINT do not wait; SIGHUP is nothing to us."""
+    """What ends us: SIGTERM drains, a second one and SIGINT do not wait; nor does anybody reach us without our socket.
+
+    SIGHUP is nothing to us.
+    """
 
     def __init__(self, service: "Service", stop: asyncio.Event, seconds: float) -> None:
         self._service = service
@@ -197,6 +239,14 @@ class Endings:
         # Not ignored: children would inherit that.
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
 
+    async def end_without(self, path: Path, own: os.stat_result) -> None:
+        """As SIGTERM does, when the socket's path is not our own any more: whoever comes starts another daemon."""
+        while is_still(path, own):  # noqa: ASYNC110 - nobody tells who is left behind
+            await asyncio.sleep(SOCKET_INTERVAL)
+        log.warning("%s is gone or another's: nobody can reach this daemon any more", path)
+        if self._draining is None:
+            self._end(self._seconds)
+
     async def finished(self) -> None:
         if self._draining:
             await asyncio.wait([self._draining])
@@ -210,7 +260,7 @@ class Endings:
     async def _drain(self, seconds: float) -> None:
         survivors = await self._service.drain(seconds)
         if survivors:
-            log.error("these process groups survived: %s", survivors)
+            log.error("these processes survived: %s", survivors)
         self._stop.set()
 
 

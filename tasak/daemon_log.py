@@ -29,9 +29,12 @@ def write_to(path: Path, early: MemoryHandler) -> None:
             ],
         )
     )
+    # Other threads log meanwhile: what still goes to `early` goes on at once.
     early.setTarget(handler)
-    early.close()
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.removeHandler(early)
+    early.flushLevel = logging.NOTSET
+    early.flush()
+    logging.getLogger().handlers = [handler]
+    # They log each request with its URL, which may have a secret in it.
+    for name in ("httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)

@@ -3,26 +3,38 @@
 TasakError
 ├── Usage                   the caller's mistake; nothing was sent                      exit 2
 │   ├── BadRequest          a request that the HTTP API does not take
+│   │   ├── TooLarge
+│   │   ├── TooSlow          its body does not come
+│   │   └── UnsupportedMediaType
 │   ├── BadArguments        a flag, a type, a missing argument
 │   ├── NeedsInput          `--args @file` or `--args -`: only the caller can read it
 │   ├── BadConfig           a config file, or an app in it
 │   ├── UnknownApp
 │   ├── UnknownTool
 │   ├── UnknownConnection
+│   ├── UnknownOutcome      no call of this id is known
 │   ├── UnknownRoute
 │   └── MethodNotAllowed
+├── SignInNeeded            the app wants the user to sign in; nothing was sent         exit 3
+├── InputNeeded             the server asks a question before it goes on                exit 7
 ├── Denied                  the user's policy says no                                   exit 8
+│   └── ToolChanged         the tool is not the one that the user accepted
+│   └── Untrusted           it stands in a config file that the user does not trust
 ├── Forbidden               the caller is not the daemon's owner                        exit 8
+│   ├── Misdirected         it asks for another host
+│   └── NoToken             over TCP, without the token
 ├── NotExecuted             nothing of the call was sent: safe to try again             exit 4
 │   ├── BrokenTransport     the plugin that reaches the app does not load
 │   ├── ConnectFailed       no session: it did not start, or did not shake hands
 │   ├── ConnectTimedOut
 │   ├── Busy                other calls had all the places that the app has
 │   ├── BackingOff          it failed just now, and again before that
+│   ├── NotRecorded         its call id cannot be written down
 │   ├── Draining            the daemon is stopping
 │   ├── VersionSkew         the daemon is of another version than the caller
 │   └── DaemonAway          there is no daemon to be had
 ├── ServerError             the server answered with a JSON-RPC error: it is done       exit 5
+├── AnswerGone              the call of this id has run; its answer is not kept         exit 5
 ├── OutcomeUnknown          it may have run; look before you repeat it                  exit 6
 │   ├── CallTimedOut
 │   ├── SessionLost         the server died or broke off
@@ -72,12 +84,27 @@ class Usage(TasakError):
     code = "usage"
     exit_status = 2
     http_status = 400
-    outcome = "not_executed"
-    retry = "after_fix"
+    outcome: ClassVar[Outcome] = "not_executed"
+    retry: ClassVar[Retry] = "after_fix"
 
 
 class BadRequest(Usage):
     code = "bad_request"
+
+
+class TooLarge(BadRequest):
+    code = "too_large"
+    http_status = 413
+
+
+class TooSlow(BadRequest):
+    code = "too_slow"
+    http_status = 408
+
+
+class UnsupportedMediaType(BadRequest):
+    code = "unsupported_media_type"
+    http_status = 415
 
 
 class BadArguments(Usage):
@@ -107,6 +134,15 @@ class UnknownConnection(Usage):
     http_status = 404
 
 
+class UnknownOutcome(Usage):
+    """Not known to have been made, which is less than known not to have been."""
+
+    code = "unknown_outcome"
+    http_status = 404
+    outcome = "unknown"
+    retry = "verify_first"
+
+
 class UnknownRoute(Usage):
     code = "unknown_route"
     http_status = 404
@@ -117,12 +153,38 @@ class MethodNotAllowed(Usage):
     http_status = 405
 
 
+class SignInNeeded(TasakError):
+    """Nobody is signed in, or not for this: only a person can mend it."""
+
+    code = "sign_in_needed"
+    exit_status = 3
+    http_status = 409
+    outcome = "not_executed"
+    retry = "after_fix"
+
+
+class InputNeeded(TasakError):
+    code = "input_needed"
+    exit_status = 7
+    http_status = 409
+    outcome = "executed"
+    retry = "never"
+
+
 class Denied(TasakError):
     code = "denied"
     exit_status = 8
     http_status = 403
-    outcome = "not_executed"
-    retry = "after_fix"
+    outcome: ClassVar[Outcome] = "not_executed"
+    retry: ClassVar[Retry] = "after_fix"
+
+
+class Untrusted(Denied):
+    code = "untrusted"
+
+
+class ToolChanged(Denied):
+    code = "tool_changed"
 
 
 class Forbidden(TasakError):
@@ -131,6 +193,16 @@ class Forbidden(TasakError):
     http_status = 403
     outcome = "not_executed"
     retry = "never"
+
+
+class Misdirected(Forbidden):
+    code = "misdirected"
+    http_status = 421
+
+
+class NoToken(Forbidden):
+    code = "no_token"
+    http_status = 401
 
 
 class NotExecuted(TasakError):
@@ -172,6 +244,13 @@ class BackingOff(NotExecuted):
     retry = "after_fix"
 
 
+class NotRecorded(NotExecuted):
+    """A call that has an id is made only if that it was made can be kept."""
+
+    code = "not_recorded"
+    retry = "after_fix"
+
+
 class Draining(NotExecuted):
     code = "draining"
 
@@ -190,6 +269,16 @@ class ServerError(TasakError):
     code = "server_error"
     exit_status = 5
     http_status = 502
+    outcome = "executed"
+    retry = "never"
+
+
+class AnswerGone(TasakError):
+    """The call of this id ran before, and does not run again; what it answered is not kept."""
+
+    code = "answer_gone"
+    exit_status = 5
+    http_status = 410
     outcome = "executed"
     retry = "never"
 
@@ -230,6 +319,15 @@ class InternalError(TasakError):
     http_status = 500
     outcome = "unknown"
     retry = "verify_first"
+
+
+def with_call_id(problem: TasakError, call_id: str | None) -> TasakError:
+    """The same failure, anew; if its call has an id and may have run, the fix says how to ask for its outcome."""
+    fix = problem.fix or ""
+    how = f"`tasak outcome {call_id}` tells what is known of it"
+    if call_id is not None and problem.outcome == "unknown" and how not in fix:
+        fix = f"{fix}\n{how}".lstrip()
+    return type(problem)(problem.message, fix=fix or None)
 
 
 def error_types() -> Iterator[type[TasakError]]:

@@ -3,28 +3,32 @@
 import asyncio
 import logging
 import os
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
 
 from tasak import __version__, bodies
+from tasak import openapi as schemas
 from tasak.answers import streamed, whole
-from tasak.client.fast import peer_uid
+from tasak.callers import Caller
 from tasak.core.settings import CONFIG_VARIABLE
 from tasak.errors import (
     BadRequest,
     Draining,
-    Forbidden,
     InternalError,
     MethodNotAllowed,
+    NoToken,
+    OutcomeUnknown,
     TasakError,
     UnknownApp,
     UnknownRoute,
     VersionSkew,
+    with_call_id,
 )
+from tasak.front_door import DOOR, SOCKET, Door, body_of, let_in
+from tasak.openapi import Route, document
 from tasak.request import Request
 from tasak.service import Service
 from tasak.wire import (
@@ -32,7 +36,6 @@ from tasak.wire import (
     DRAIN,
     JSON,
     LONGEST_DRAIN,
-    MAX_BODY,
     NDJSON,
     PLAIN,
     PROMETHEUS,
@@ -49,21 +52,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
 
 
-def create_app(service: Service) -> web.Application:
-    """The application, for a site of the daemon's or a test's."""
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[report])
+def create_app(service: Service, door: Door = SOCKET) -> web.Application:
+    """The application behind one door."""
+    app = web.Application(client_max_size=door.max_body, middlewares=[attend, report])
     app[SERVICE] = service
-    add = app.router.add_route
-    add("GET", "/health", health)
-    add("GET", "/apps", apps)
-    add("GET", "/apps/{app}/ping", ping)
-    add("POST", "/tools/list/{app}", list_tools)
-    add("POST", "/tools/call/{app}", call_tool, expect_handler=go_ahead)
-    add("GET", "/connections", connections)
-    add("DELETE", "/connections/{id}", close_connection)
-    add("POST", "/connections/{id}/restart", restart_connection)
-    add("GET", "/metrics", metrics)
-    add("POST", "/shutdown", shutdown)
+    app[DOOR] = door
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, route.handler, expect_handler=go_ahead)
     return app
 
 
@@ -71,11 +66,26 @@ def create_app(service: Service) -> web.Application:
 
 
 @web.middleware
-async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let only the daemon's owner in, and tell every failure as the one shape of an error."""
-    try:
-        require_owner(request)
+async def attend(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A connection whose request is being answered is not closed to make room for another."""
+    caller = request.protocol
+    if not isinstance(caller, Caller):
         return await handler(request)
+    with caller.attending():
+        return await handler(request)
+
+
+@web.middleware
+async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let in who may come in, and tell every failure as the one shape of an error."""
+    try:
+        let_in(request)
+        require_known_query(request)
+        return await handler(request)
+    except NoToken as problem:
+        if (request.method, request.path) == ("GET", "/health"):
+            return web.json_response({"status": "ok"})
+        return failure(problem)
     except TasakError as problem:
         return failure(problem)
     except web.HTTPMethodNotAllowed as problem:
@@ -85,8 +95,6 @@ async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
         return answer
     except web.HTTPNotFound:
         return failure(UnknownRoute(f"there is no route {request.path}", fix="see docs/http-api.md"))
-    except web.HTTPRequestEntityTooLarge:
-        return failure(BadRequest(f"the body is larger than {MAX_BODY >> 20} MiB"), status=413)
     except Exception as problem:
         log.exception("%s %s", request.method, request.path)
         return failure(InternalError(f"a bug in tasak: {problem!r}", fix="see `tasak daemon logs`"))
@@ -95,7 +103,8 @@ async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def go_ahead(request: web.Request) -> web.StreamResponse | None:
     """Answer `Expect: 100-continue`: the body is let come only if the call can run here."""
     try:
-        require_owner(request)
+        let_in(request)
+        require_expectation(request)
         require_service(request)
     except TasakError as problem:
         return failure(problem)
@@ -110,22 +119,31 @@ def require_service(request: web.Request) -> None:
     theirs = request.headers.get(VERSION_HEADER, __version__)
     if theirs != __version__:
         raise VersionSkew(f"the daemon is tasak {__version__}, the caller {theirs}", fix="tasak daemon restart")
-    app = request.match_info["app"]
+    app = request.match_info.get("app")
     if app in RESERVED and request.headers.get(APP_HEADER) != "exact":
         raise UnknownApp(f"{app} is a word of ours", fix=f"`tasak -- {app}` means an app of that name")
 
 
-def require_owner(request: web.Request) -> None:
-    """On a Unix socket the kernel says who is there. Root may do as the owner does."""
-    connection = request.transport.get_extra_info("socket") if request.transport else None
-    if connection is None or connection.family != socket.AF_UNIX:
-        return
-    if peer_uid(connection) not in (os.geteuid(), 0):
-        raise Forbidden("this daemon belongs to another user")
+def require_known_query(request: web.Request) -> None:
+    resource = request.match_info.route.resource
+    known = QUERIES.get((request.method, resource.canonical if resource else ""), frozenset(request.query))
+    for name in request.query:
+        if name not in known or len(request.query.getall(name)) > 1:
+            raise BadRequest(f"{name!r} in the query is unknown, or stands there twice", fix=words_of(known))
 
 
-def failure(problem: TasakError, status: int | None = None) -> web.Response:
-    return web.json_response(problem.as_json(), status=status or problem.http_status)
+def words_of(names: Collection[str]) -> str:
+    return f"known are: {', '.join(sorted(names))}" if names else "this path has no query"
+
+
+def require_expectation(request: web.Request) -> None:
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        raise BadRequest("there is nothing to expect but 100-continue")
+
+
+def failure(problem: TasakError) -> web.Response:
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(problem, NoToken) else None
+    return web.json_response(problem.as_json(), status=problem.http_status, headers=headers)
 
 
 # ── the routes ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,6 +162,9 @@ async def health(request: web.Request) -> web.Response:
             "draining": service.is_draining,
             "connections": len(list(service.gateway.manager)),
             "notices": service.gateway.notices,
+            "failing": service.gateway.failing,
+            "transports": service.gateway.troubles,
+            "tcp": service.tcp,
         }
     )
 
@@ -165,7 +186,7 @@ async def ping(request: web.Request) -> web.Response:
 async def list_tools(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     require_service(request)
-    asked = bodies.list_request(request.match_info["app"], await request.read())
+    asked = bodies.list_request(request.match_info["app"], await body_of(request))
     listed = await service.run(lambda: service.gateway.list_tools(asked, refresh=flag(request, "refresh")))
     return web.json_response(
         {
@@ -181,14 +202,21 @@ async def list_tools(request: web.Request) -> web.Response:
 
 async def call_tool(request: web.Request) -> web.StreamResponse:
     require_service(request)
-    asked = bodies.call_request(request.match_info["app"], await request.read())
+    asked = bodies.call_request(request.match_info["app"], await body_of(request))
     service = request.app[SERVICE]
     accepted = request.headers.get("Accept", JSON)
     asked = replace(asked, wants_json=not accepted.startswith(PLAIN))
     wants_stream = accepted.startswith(NDJSON)
-    if wants_stream or (asked.is_terminal and not asked.wants_json):
-        return await streamed(request, asked, service, always=wants_stream)
-    return whole(await service.run(lambda: service.gateway.call(asked)), asked)
+    try:
+        if wants_stream or (asked.is_terminal and not asked.wants_json):
+            return await streamed(request, asked, service, always=wants_stream)
+        return whole(await service.run(lambda: service.gateway.call(asked)), asked)
+    except OutcomeUnknown as problem:
+        raise with_call_id(problem, asked.call_id) from problem
+
+
+async def outcome(request: web.Request) -> web.Response:
+    return web.json_response(await request.app[SERVICE].gateway.outcomes.known(request.match_info["call_id"]))
 
 
 async def connections(request: web.Request) -> web.Response:
@@ -208,6 +236,7 @@ async def restart_connection(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     service.gateway.metrics.uptime.set(service.uptime())
+    service.gateway.metrics.tasks.set(len(asyncio.all_tasks()))
     service.gateway.count_connections()
     if request.headers.get("Accept", "").startswith(JSON):
         return web.json_response(service.gateway.metrics.as_json())
@@ -221,15 +250,118 @@ async def shutdown(request: web.Request) -> web.Response:
     return web.json_response({"stopped": True, "survivors": survivors})
 
 
+async def openapi(_: web.Request) -> web.Response:
+    return web.json_response(document(ROUTES))
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/health",
+        handler=health,
+        summary="Whether the daemon answers, and which one it is",
+        answers={JSON: {"anyOf": [schemas.HEALTH, schemas.ALIVE]}},
+        needs_token=False,
+    ),
+    Route(
+        method="GET",
+        path="/apps",
+        handler=apps,
+        summary="The configured apps",
+        query=schemas.WHERE,
+        answers={JSON: schemas.APPS},
+    ),
+    Route(
+        method="GET",
+        path="/apps/{app}/ping",
+        handler=ping,
+        summary="How an app's connections are",
+        query={"deep": schemas.FLAG, "start": schemas.FLAG, **schemas.WHERE},
+        statuses=(200, 503),
+        answers={JSON: schemas.PING},
+    ),
+    Route(
+        method="POST",
+        path="/tools/list/{app}",
+        handler=list_tools,
+        summary="The tools of an app",
+        query={"refresh": schemas.FLAG},
+        body=schemas.LIST,
+        answers={JSON: schemas.TOOLS},
+    ),
+    Route(
+        method="POST",
+        path="/tools/call/{app}",
+        handler=call_tool,
+        summary="Call a tool",
+        body=schemas.CALL,
+        needs_body=True,
+        answers={JSON: schemas.RESULT, PLAIN: schemas.TEXT, NDJSON: schemas.TEXT},
+    ),
+    Route(
+        method="GET",
+        path="/outcomes/{call_id}",
+        handler=outcome,
+        summary="What is known of an earlier call",
+        answers={JSON: schemas.OUTCOME},
+    ),
+    Route(
+        method="GET",
+        path="/connections",
+        handler=connections,
+        summary="The pool",
+        answers={JSON: schemas.POOL},
+    ),
+    Route(
+        method="DELETE",
+        path="/connections/{id}",
+        handler=close_connection,
+        summary="End a connection",
+        answers={JSON: schemas.CLOSED},
+    ),
+    Route(
+        method="POST",
+        path="/connections/{id}/restart",
+        handler=restart_connection,
+        summary="End a connection, and open it afresh",
+        answers={JSON: schemas.CONNECTION},
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        handler=metrics,
+        summary="What was counted and measured",
+        answers={JSON: schemas.METRICS, PLAIN: schemas.TEXT},
+    ),
+    Route(
+        method="POST",
+        path="/shutdown",
+        handler=shutdown,
+        summary="Drain, and end the daemon",
+        query={"drain": schemas.DRAIN_FOR},
+        answers={JSON: schemas.STOPPED},
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        handler=openapi,
+        summary="This document",
+        answers={JSON: schemas.RESULT},
+    ),
+)
+
+QUERIES = {(route.method, route.path): frozenset(route.query) for route in ROUTES}
+
+
 # ── what stands in a query ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def of_query(request: web.Request, app: str) -> Request:
     folder = request.query.get("cwd")
     env = dict(os.environ)
-    if config := request.query.get("config"):
-        env[CONFIG_VARIABLE] = config
-    return Request(app=app, cwd=bodies.folder("cwd", folder) if folder else Path.home(), env=env)
+    if (config := request.query.get("config")) is not None:
+        env[CONFIG_VARIABLE] = bodies.text("config", config)
+    return Request(app=app, cwd=Path.home() if folder is None else bodies.folder("cwd", folder), env=env)
 
 
 def flag(request: web.Request, name: str) -> bool:

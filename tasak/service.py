@@ -22,6 +22,8 @@ class Service:
     instance: str
     uptime: Callable[[], float]
     stop: Callable[[], None]
+    tcp: str | None = None
+    """Where the API listens besides the socket, or why it does not; None where it is not to."""
     is_draining: bool = False
     running: set["asyncio.Task[Any]"] = field(default_factory=set)
     _cut: set["asyncio.Task[Any]"] = field(default_factory=set)
@@ -49,7 +51,7 @@ class Service:
             self._cut.discard(task)
 
     async def drain(self, seconds: float) -> list[int]:
-        """Let running work end, then end it, then every session; the process groups that survived."""
+        """Let running work end, then end it, then every session; the processes that survived."""
         self.is_draining = True
         if self.running:
             await asyncio.wait(set(self.running), timeout=seconds)

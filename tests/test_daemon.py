@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -136,6 +137,7 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Daemon]:
     with tempfile.TemporaryDirectory(prefix="tasak", dir="/tmp") as home, Daemon(Path(home)) as daemon:
+        daemon.call("echo", text="warm")
         yield daemon
 
 
@@ -226,6 +228,30 @@ def test_the_end_of_the_terminal_is_nothing_to_it(running):
     assert None is running.process.poll()
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGQUIT])
+def test_whoever_asks_what_it_does_finds_stacks_and_tasks_in_the_log(running, number):
+    running.log()
+    before = running.state.log.read_text().count("asked what it does")
+
+    running.process.send_signal(number)
+
+    until(lambda: before + 1 == running.state.log.read_text().count("asked what it does"))
+    (dump,) = [record["event"] for record in running.log() if "asked what it does" in record["event"]][before:]
+    assert "Current thread" in dump
+    assert "cleanup of connections: ConnectionManager._clean_for_ever" in dump
+    assert None is running.process.poll()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread waits for each")
+def test_no_thread_waits_for_a_servers_end(running):
+    running.log()
+    running.process.send_signal(signal.SIGUSR1)
+
+    until(lambda: "asked what it does" in running.state.log.read_text())
+    assert children_of(running)
+    assert "_do_waitpid" not in running.state.log.read_text()
+
+
 def test_a_caller_that_dies_cancels_its_call(running):
     before = running.ran()
     # Longer than this test waits: what cancels the call is not its time.
@@ -242,6 +268,7 @@ def test_a_caller_that_dies_cancels_its_call(running):
 # How it ends
 
 
+@pytest.mark.slow
 def test_sigterm_lets_running_calls_end_and_leaves_nothing(home):
     with Daemon(home) as daemon:
         call = daemon.calling("sleep", seconds=2)
@@ -279,6 +306,7 @@ def test_sigint_does_not_wait_for_running_calls(home):
         assert not daemon.state.socket.exists()
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_does_not_wait_any_longer_for_running_calls(home):
     with Daemon(home) as daemon:
         call = daemon.calling("sleep", seconds=3)
@@ -315,9 +343,30 @@ def test_a_daemon_takes_nothing_along_that_is_another_ones(home):
             assert new.process.pid == int(new.state.pid_file.read_text())
 
 
+def replaced(state: StateDir) -> None:
+    state.socket.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(state.socket))
+
+
+@pytest.mark.parametrize("lose", [lambda state: shutil.rmtree(state.root), replaced], ids=["deleted", "replaced"])
+def test_a_daemon_whose_socket_is_not_its_own_any_more_ends_and_takes_nothing_along(home, lose):
+    with Daemon(home) as daemon:
+        daemon.call("echo", text="warm")
+        children = children_of(daemon)
+
+        lose(daemon.state)
+
+        assert 0 == daemon.wait()
+        assert 1 == len(children)
+        assert [] == psutil.wait_procs(children, PATIENCE)[1]
+        assert (lose is replaced) is daemon.state.socket.exists()
+
+
 # Where it runs
 
 
+@pytest.mark.slow
 def test_a_home_whose_path_is_too_long_for_a_socket_will_do(home):
     with Daemon(home / LONG_NAME) as daemon:
         command = [TASAK, "fast", "echo", "--text", "hi"]

@@ -122,6 +122,7 @@ class Face:
         await until(lambda: [*words] == self.ran)
 
     async def ask(self, method: str, path: str, content: bytes = b"", **headers: str) -> Answer:
+        headers = {"Content-Type": "application/json", **headers}
         async with self.client.request(method, path, data=io.BytesIO(content), headers=headers) as response:
             return Answer(response.status, response.headers, await response.read())
 
@@ -190,6 +191,9 @@ async def test_health_says_who_answers(face):
         "draining": False,
         "connections": 0,
         "notices": [],
+        "failing": [],
+        "transports": {},
+        "tcp": None,
     }
     assert (200, expected) == (answer.status, answer.json)
 
@@ -198,6 +202,16 @@ async def test_health_counts_connections(face):
     await face.call("echo", text="hi")
 
     assert 1 == (await face.get("/health")).json["connections"]
+
+
+async def test_health_names_the_apps_that_fail_to_connect_and_why(face):
+    face.configure({"fast": {"command": ["sh", "-c", "echo no licence >&2; exit 1"]}})
+    await face.call("echo", text="hi")
+
+    (failing,) = (await face.get("/health")).json["failing"]
+
+    assert ("fast", "backoff", 1) == (failing["app"], failing["state"], failing["failures"])
+    assert "no licence" in failing["last_error"]
 
 
 # GET /apps
@@ -370,7 +384,7 @@ async def test_a_list_takes_no_fields_of_a_call(face):
     answer = await face.post("/tools/list/fast", {"tool": "echo"})
 
     assert (400, "bad_request") == answer.refusal
-    assert "known are: cwd, env, session" == answer.error["fix"]
+    assert "known are: cwd, env, read_only, session" == answer.error["fix"]
 
 
 # POST /tools/call/{app}: what comes back
@@ -573,6 +587,139 @@ async def test_a_client_that_hangs_up_cancels_its_call_at_the_server_and_no_othe
     assert "warm" == (await face.type("echo", "--text", "hi")).headers["Tasak-Session"]
 
 
+# Calls with an id, and GET /outcomes/{call_id}
+
+
+HOW_TO_ASK = "`tasak outcome once` tells what is known of it"
+
+
+async def test_a_call_with_an_id_runs_once_and_its_answer_is_given_again(face):
+    answers = [await face.type("echo", "--text", "hi", call_id="once") for _ in range(2)]
+
+    assert [(200, b"hi\n", "0")] * 2 == [(each.status, each.body, each.headers["Tasak-Exit"]) for each in answers]
+    assert [] == answers[0].notices
+    (notice,) = answers[1].notices
+    assert notice.startswith("call once was made 0.0 s ago")
+    assert ["echo"] == face.ran
+
+
+async def test_twenty_callers_of_one_id_get_one_answer_in_the_form_that_each_wants(face):
+    asked = [face.type("sleep", "--seconds", "0.5", call_id="once") for _ in range(19)]
+    asked.append(face.type("sleep", "--seconds", "0.5", headers={**PLAIN}, call_id="once", tty=True))
+
+    answers = await asyncio.gather(*asked)
+
+    assert [(200, b"slept\n")] * 20 == [(each.status, each.body) for each in answers]
+    assert ["sleep"] == face.ran
+
+
+async def test_a_stream_of_a_call_with_an_id_tells_progress_once_and_the_answer_again(face):
+    body = {"tool": "progress", "arguments": {"steps": 2, "seconds": 0.01}, "call_id": "once"}
+
+    first, second = [await face.post(CALL, body, NDJSON) for _ in range(2)]
+
+    assert ["progress", "progress", "answer"] == [name for line in first.lines for name in line]
+    (last,) = second.lines
+    assert first.lines[-1]["answer"]["body"] == last["answer"]["body"]
+    assert 1 == len(last["answer"]["notices"])
+    assert ["progress"] == face.ran
+
+
+async def test_an_answer_that_was_kept_is_inert_for_a_terminal_and_for_no_one_else(face):
+    argv = ("echo", "--text", "\x1b[2J")
+
+    bodies = [(await face.type(*argv, call_id="once", tty=tty)).body for tty in (False, True, False)]
+    first_on_terminal = [(await face.type(*argv, call_id="twice", tty=tty)).body for tty in (True, False)]
+
+    assert [b"\x1b[2J\n", b"\\x1b[2J\n", b"\x1b[2J\n"] == bodies
+    assert [b"\\x1b[2J\n", b"\x1b[2J\n"] == first_on_terminal
+
+
+async def test_an_id_is_for_one_call_and_one_form_of_answer(face):
+    await face.type("echo", "--text", "hi", call_id="once")
+
+    others = [
+        await face.type("echo", "--text", "ho", call_id="once"),
+        await face.type("echo", "--text", "hi", headers=JSON, call_id="once"),
+        await face.post(CALL, {"tool": "echo", "arguments": {"text": "hi"}, "call_id": "once"}, PLAIN),
+    ]
+
+    assert [(400, "bad_arguments")] * 3 == [each.refusal for each in others]
+    assert ["echo"] == face.ran
+
+
+@pytest.mark.parametrize("call_id", ["a b", "a/b", "ü", "x" * 129])
+async def test_what_is_no_id_is_refused(face, call_id):
+    called = await face.type("echo", "--text", "hi", call_id=call_id)
+    asked = await face.get(f"/outcomes/{quote(call_id, safe='')}")
+
+    assert [(400, "bad_arguments")] * 2 == [called.refusal, asked.refusal]
+    assert [] == face.ran
+
+
+async def test_an_answer_that_was_too_long_to_keep_is_410_the_second_time(face):
+    first, second = [await face.type("big", "--size", str(64 << 10), call_id="once") for _ in range(2)]
+
+    assert (200, (64 << 10) + 1) == (first.status, len(first.body))
+    assert (410, "answer_gone") == second.refusal
+    assert ["big"] == face.ran
+
+
+async def test_what_may_have_run_does_not_run_again_and_says_how_to_ask(face):
+    first, second = [await face.type("die", "--status", "9", call_id="once") for _ in range(2)]
+
+    assert first.json == second.json
+    assert (504, "session_lost") == first.refusal
+    assert first.error["fix"].endswith(HOW_TO_ASK)
+    assert ["die"] == face.ran
+
+
+@pytest.mark.parametrize("headers", [PLAIN, JSON, NDJSON], ids=["plain", "json", "stream"])
+async def test_a_drain_that_ends_a_call_with_an_id_says_how_to_ask_for_it(face, headers):
+    running = asyncio.create_task(face.type("sleep", "--seconds", "60", headers=headers, call_id="once"))
+    await face.has_run("sleep")
+
+    await face.post("/shutdown?drain=0")
+
+    answer = await running
+    assert (504, "outcome_unknown") == answer.refusal
+    assert answer.error["fix"].endswith(HOW_TO_ASK)
+    known = (await face.get("/outcomes/once")).json
+    assert ("ended", "unknown", 6) == (known["state"], known["outcome"], known["exit"])
+
+
+async def test_the_outcome_of_a_call_is_known_while_it_runs_and_afterwards(face):
+    running = asyncio.create_task(face.type("sleep", "--seconds", "0.5", call_id="once"))
+    await face.has_run("sleep")
+    face.clock.now += 2
+
+    during = await face.get("/outcomes/once")
+    await running
+    after = await face.get("/outcomes/once")
+
+    rest = {"call_id": "once", "app": "fast", "tool": "sleep", "error": None}
+    assert {**rest, "state": "running", "outcome": None, "exit": None, "age": 2.0, "result": None} == during.json
+    expected = {**rest, "state": "ended", "outcome": "executed", "exit": 0, "age": 0.0, "result": "slept\n"}
+    assert (200, expected) == (after.status, after.json)
+
+
+async def test_the_outcome_of_a_call_that_failed_has_its_error(face):
+    called = await face.type("refuse", "--code", "-32603", call_id="once")
+
+    known = (await face.get("/outcomes/once")).json
+
+    assert ("executed", 5, called.error) == (known["outcome"], known["exit"], known["error"])
+
+
+async def test_an_outcome_that_is_not_known_is_404(face):
+    await face.type("echo", "--text", "hi")
+
+    answer = await face.get("/outcomes/once")
+
+    assert (404, "unknown_outcome") == answer.refusal
+    assert "unknown" == answer.error["outcome"]
+
+
 # Status by outcome
 
 
@@ -748,7 +895,7 @@ async def test_a_body_of_many_megabytes_is_taken(face):
 async def test_a_body_above_the_limit_is_413(face):
     answer = await face.ask("POST", CALL, b" " * (MAX_BODY + 1))
 
-    assert (413, "bad_request") == answer.refusal
+    assert (413, "too_large") == answer.refusal
     assert "larger than 64 MiB" in answer.error["message"]
 
 
@@ -822,6 +969,7 @@ async def heard(
     face: Face, path: str, length: int = 0, **headers: str
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, str]]:
     """A raw connection on which the head of a call went out, and the first line that came back."""
+    headers = {"Content_Type": "application/json", **headers}
     more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     head = f"POST {path} HTTP/1.1\r\nHost: tasak\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n{more}\r\n"
     async with asyncio.timeout(PATIENCE):
@@ -1006,6 +1154,18 @@ async def test_metrics_are_json_for_who_accepts_that(face):
     assert [requests] == told["tasak_requests_total"]
     assert [{"labels": {}, "value": UPTIME}] == told["tasak_uptime_seconds"]
     assert [{"labels": {"state": "ready"}, "value": 1.0}] == told["tasak_connections"]
+
+
+async def test_metrics_count_the_tasks_of_the_loop(face):
+    async def tasks() -> float:
+        return (await face.get("/metrics", **JSON)).json["tasak_tasks"][0]["value"]
+
+    before = await tasks()
+    more = [asyncio.create_task(asyncio.sleep(PATIENCE)) for _ in range(10)]
+
+    assert before + 10 == await tasks()
+    for task in more:
+        task.cancel()
 
 
 # POST /shutdown

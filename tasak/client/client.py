@@ -7,12 +7,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
+from tasak import __version__
 from tasak.client import fast
+from tasak.client.patience import PatientSocket, Watch
 from tasak.errors import DaemonAway, DaemonLost, InternalError, TasakError, from_json
 from tasak.request import Mark, Reply, Request
-from tasak.wire import CONTINUE_TIMEOUT, EXIT_HEADER, JSON, NDJSON, NOTICE_HEADER, SESSION_HEADER
+from tasak.wire import (
+    APP_HEADER,
+    CONTINUE_TIMEOUT,
+    EXIT_HEADER,
+    JSON,
+    NDJSON,
+    NOTICE_HEADER,
+    SESSION_HEADER,
+    VERSION_HEADER,
+)
 
 if TYPE_CHECKING:
     import _socket
@@ -21,12 +32,16 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT = 5.0
 
 OnProgress = Callable[[Mapping[str, Any]], None]
+UNWATCHED = Watch()
 
 
-def call(connection: socket.socket, request: Request, on_progress: OnProgress, *, is_exact: bool) -> Reply:
+def call(
+    connection: socket.socket, request: Request, on_progress: OnProgress, *, is_exact: bool, watch: Watch = UNWATCHED
+) -> Reply:
     """Make one call over `connection`, and close that.
 
-    `is_exact` says that the app's name is one even if it is a word of ours.
+    `is_exact` says that the app's name is one even if it is a word of ours; `watch`, how the daemon is looked after;
+    the connection's timeout, how many seconds the go-ahead may take.
 
     Raises:
         DaemonAway: no go-ahead came; nothing was sent.
@@ -34,34 +49,37 @@ def call(connection: socket.socket, request: Request, on_progress: OnProgress, *
         TasakError: what the daemon reports.
     """
     content = json.dumps(body_of(request)).encode("ascii")
-    deadline = time.monotonic() + CONTINUE_TIMEOUT
-    connection.settimeout(CONTINUE_TIMEOUT)
-    fast.push(connection, fast.request_head(request.app, request.wants_json, len(content), is_exact=is_exact))
+    patience = connection.gettimeout() or CONTINUE_TIMEOUT
+    deadline = time.monotonic() + patience
+    head = fast.request_head(as_segment(request.app), request.wants_json, len(content), is_exact=is_exact)
+    fast.push(connection, head)
     state = fast.await_go_ahead(connection, deadline)
     if state not in ("sent", "unsent"):
         connection.close()
-        raise hung(CONTINUE_TIMEOUT) if state == "hung" else DaemonAway("the daemon hung up before the call was sent")
-    connection.settimeout(None)
+        raise hung(patience) if state == "hung" else DaemonAway("the daemon hung up before the call was sent")
+    connection.settimeout(fast.STALLED)
     if state == "unsent":
         return read_refusal(connection)
     fast.push(connection, content)
-    return read_reply(connection, on_progress)
+    return read_reply(connection, on_progress, watch=watch)
 
 
-def read_refusal(connection: "_socket.socket | socket.socket") -> NoReturn:
+def read_refusal(connection: "_socket.socket | socket.socket", *, watch: Watch = UNWATCHED) -> NoReturn:
     """Read what came instead of a go-ahead, and close the connection. Nothing of the call was sent.
 
     Raises:
         TasakError: what the daemon reports; `DaemonAway` where that is not to be understood.
     """
     try:
-        read_reply(connection, lambda progress: None)
+        read_reply(connection, lambda progress: None, watch=watch)
     except (DaemonLost, InternalError) as problem:
         raise DaemonAway(f"the daemon refused the call, and not in words that we know: {problem.message}") from problem
     raise DaemonAway("the daemon answered a call that was not sent")
 
 
-def read_reply(connection: "_socket.socket | socket.socket", on_progress: OnProgress) -> Reply:
+def read_reply(
+    connection: "_socket.socket | socket.socket", on_progress: OnProgress, *, watch: Watch = UNWATCHED
+) -> Reply:
     """Read the answer to a call, also to one that the hot path sent, and close the connection.
 
     Raises:
@@ -71,7 +89,8 @@ def read_reply(connection: "_socket.socket | socket.socket", on_progress: OnProg
     owned = connection if isinstance(connection, socket.socket) else socket.socket(fileno=connection.detach())
     owned.set_inheritable(False)
     try:
-        with owned, HTTPResponse(owned, method="POST") as response:
+        owned.settimeout(None)
+        with owned, HTTPResponse(PatientSocket(owned, watch), method="POST") as response:  # type: ignore[arg-type]  # it only calls makefile
             begin(response)
             if response.headers.get_content_type() == NDJSON:
                 return read_stream(response, on_progress)
@@ -80,7 +99,7 @@ def read_reply(connection: "_socket.socket | socket.socket", on_progress: OnProg
         raise lost(problem) from problem
     status = response.headers.get(EXIT_HEADER, "")
     if response.status != 200 or not status.isdigit():
-        raise reported(content)
+        raise understood(content) or lost(ValueError(f"HTTP {response.status}, which is no answer of ours"))
     return Reply(
         body=content,
         exit_status=int(status),
@@ -120,18 +139,21 @@ def ask(
     body: Mapping[str, Any] | None = None,
     *,
     accept: str = JSON,
+    is_exact: bool = False,
     timeout: float | None = ANSWER_TIMEOUT,
 ) -> tuple[int, bytes]:
     """Any other request, one that may be made again: its status, and what it answered.
 
-    `timeout` is in seconds, for each wait.
+    `is_exact` is as for `call`; `timeout` is in seconds, for each wait.
 
     Raises:
         DaemonAway: no answer came in time, or it broke off.
     """
     content = b"" if body is None else json.dumps(body).encode("ascii")
+    exact = f"{APP_HEADER}: exact\r\n" if is_exact else ""
     head = (
-        f"{method} {path} HTTP/1.1\r\nHost: tasak\r\nAccept: {accept}\r\nConnection: close\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: tasak\r\nAccept: {accept}\r\nConnection: close\r\n{exact}"
+        f"{VERSION_HEADER}: {__version__}\r\n"
         f"Content-Type: {JSON}\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     with connection:
@@ -145,6 +167,11 @@ def ask(
             raise hung(timeout or 0.0) from problem
         except (HTTPException, OSError, EOFError) as problem:
             raise DaemonAway(f"the daemon broke off its answer ({problem!r})") from problem
+
+
+def as_segment(app: str) -> str:
+    """The name as a part of a path. The user may have typed anything, a line that looks like a header among it."""
+    return quote(app, safe="", errors="surrogateescape")
 
 
 def body_of(request: Request) -> dict[str, Any]:
@@ -163,16 +190,25 @@ def body_of(request: Request) -> dict[str, Any]:
 def caller_of(request: Request) -> dict[str, Any]:
     """What `POST /tools/list/{app}` takes."""
     cwd = os.fspath(request.cwd) if request.cwd else None
-    members = {"cwd": cwd, "env": dict(request.env), "session": request.session}
+    members = {
+        "cwd": cwd,
+        "env": dict(request.env),
+        "session": request.session,
+        "read_only": request.read_only or None,
+    }
     return {name: value for name, value in members.items() if value is not None}
 
 
 def reported(content: bytes) -> TasakError:
     """The failure that an error's body tells."""
+    return understood(content) or InternalError("the daemon's answer is no JSON")
+
+
+def understood(content: bytes) -> TasakError | None:
     try:
         return from_json(json.loads(content))
     except ValueError:
-        return InternalError("the daemon's answer is no JSON")
+        return None
 
 
 def mark_of(text: Any) -> Mark:

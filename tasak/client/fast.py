@@ -7,7 +7,7 @@ most of what it costs: hence `_socket` for `socket`, and string methods for `jso
 
 import _signal  # type: ignore[import-not-found]  # typeshed has none; it is loaded already, as `time` is
 import sys
-from os import _exit, environb, fsencode, getcwdb, geteuid, isatty, write
+from os import _exit, environb, fsencode, getcwdb, geteuid, getuid, isatty, lstat, stat, write
 from time import monotonic, sleep
 
 from tasak import __version__
@@ -42,6 +42,10 @@ PIECE = 256 << 10
 # For a `100` that comes in crumbs, which no daemon of ours does: the kernel wakes nobody for "more than these".
 LOOK_AGAIN = 0.005
 
+# Seconds of silence. What takes longer is the full CLI's to wait for, which looks whether the daemon is still there; in
+# the middle of an answer, it is not.
+STALLED = 10.0
+
 # Exit statuses, as in `tasak.errors`, which would cost too much.
 TOOL_ERROR = 5
 INTERNAL_ERROR = 1
@@ -57,7 +61,7 @@ PUNCTUATION = {ord(mark): "0" for mark in "._-"}
 class Handover:
     """What is left to the full CLI: how far the call came, and the connection if there is something to read on it.
 
-    idle      nothing was tried: not a plain call, or one that needs the full CLI
+    idle      nothing was tried: not a plain call, or one that needs the full CLI; or others can change the folder
     away      nobody listens there, or not at a path that we can take
     blocked   connecting is forbidden: a sandbox
     stranger  another user listens there
@@ -163,9 +167,12 @@ def attempt(app: str, wants_json: bool, members: dict[str, str]) -> Handover:
     from _socket import AF_UNIX, SOCK_STREAM, socket  # Lazy here and below: not before there is a call to make.
 
     home = environb.get(b"HOME", b"")
-    path = home + b"/.tasak/" + SOCKET_NAME.encode()
+    folder = home + b"/.tasak"
+    path = folder + b"/" + SOCKET_NAME.encode()
     if not home.startswith(b"/") or len(path) > LONGEST_PATH:
         return Handover("away")
+    if not is_private(folder, home):
+        return Handover("idle")
     try:
         connection = socket(AF_UNIX, SOCK_STREAM)
     except OSError as refusal:
@@ -181,6 +188,19 @@ def attempt(app: str, wants_json: bool, members: dict[str, str]) -> Handover:
         return Handover(state, connection)
     connection.close()
     return Handover(state)
+
+
+def is_private(folder: bytes, home: bytes) -> bool:
+    """Whether it is a folder of ours to which nobody else can write: what listens in another may be anybody's.
+
+    In a home that is everybody's, too. Of a group's the full CLI can tell more.
+    """
+    try:
+        found, above = lstat(folder), stat(home)
+    except OSError:
+        return True  # connecting says it better
+    is_ours = found.st_mode & 0o170022 == 0o040000 and found.st_uid == getuid()
+    return is_ours and above.st_mode & 0o1002 != 0o0002
 
 
 def dial(connection: "socket", path: bytes) -> "State | None":
@@ -209,7 +229,7 @@ def converse(connection: "socket", deadline: float, head: bytes, body: bytes, wa
     push(connection, head)
     state = await_go_ahead(connection, deadline)
     if state == "sent":
-        connection.settimeout(None)
+        connection.settimeout(STALLED)
         push(connection, body)
         relay(connection, wants_json)
     return state

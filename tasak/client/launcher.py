@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from tasak.client import start_failures
 from tasak.errors import BadConfig, DaemonAway
-from tasak.paths import StateDir, open_private
+from tasak.paths import StateDir, open_private, read_private
 from tasak.wire import CONTINUE_TIMEOUT, LOG_LEVEL_VARIABLE
 
 # A cold start on a busy machine; others wait as long for whoever is starting.
@@ -29,14 +31,14 @@ READY = b"tasak: ready\n"
 QUOTED_LINES = 10
 
 
-def connect(state: StateDir) -> socket.socket | None:
-    """A connection to the daemon; None where nobody listens.
+def connect(state: StateDir, patience: float = CONTINUE_TIMEOUT) -> socket.socket | None:
+    """A connection to the daemon; None where nobody listens. Its timeout: how many seconds the daemon may be silent.
 
     Raises:
         DaemonAway: connecting is forbidden here, or it has not accepted for long.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(CONTINUE_TIMEOUT)
+    connection.settimeout(patience)
     try:
         in_folder_of_long_path(state, connection.connect)
     except PermissionError as problem:
@@ -69,30 +71,87 @@ def in_folder_of_long_path(state: StateDir, use: Callable[[str], None]) -> None:
         os.close(back)
 
 
-def start(state: StateDir, *, log_level: str | None = None) -> socket.socket:
-    """A connection to the daemon, which is started if nobody else does it meanwhile.
+def start(state: StateDir, *, log_level: str | None = None, is_asked_for: bool = False) -> socket.socket:
+    """A connection to the daemon, which is started if nobody else does it meanwhile, and may take its time to answer.
+
+    Unless the user has asked for it, one that was stopped stays stopped, and one that failed to start just now is not
+    tried again yet.
 
     Raises:
         DaemonAway: it does not start, or the state folder is not safe to use; the message says why.
     """
+    with starting(state) as connection:
+        if connection := connection or connect(state, START_TIMEOUT):
+            return connection
+        if not is_asked_for:
+            require_enabled(state)
+            start_failures.require_time(state)
+        return spawn(state, log_level)
+
+
+def require_enabled(state: StateDir) -> None:
+    """
+    Raises:
+        DaemonAway: the user has stopped it.
+    """
+    if state.is_disabled:
+        raise DaemonAway("the daemon is stopped", fix="tasak daemon start")
+
+
+@contextmanager
+def starting(state: StateDir) -> Iterator[socket.socket | None]:
+    """Be the one who starts a daemon; or get a connection to the one that somebody else has started meanwhile.
+
+    Raises:
+        DaemonAway: neither, for long; or the state folder is not safe to use.
+    """
+    with start_lock(state) as lock:
+        yield wait_for_starter(lock, lambda: connect(state, START_TIMEOUT))
+
+
+@contextmanager
+def in_turn(state: StateDir) -> Iterator[None]:
+    """Be the one who starts or replaces a daemon, after whoever does that now: the one that listens may be about to go.
+
+    Raises:
+        DaemonAway: another has been at it for long; or the state folder is not safe to use.
+    """
+    with start_lock(state) as lock:
+        wait_for_starter(lock, lambda: None)
+        yield
+
+
+@contextmanager
+def start_lock(state: StateDir) -> Iterator[int]:
+    """The file that whoever starts a daemon locks."""
     try:
         state.create()
         lock = open_private(state.start_lock, os.O_RDWR)
     except BadConfig as problem:
-        raise DaemonAway(f"no daemon: {problem.message}", fix=problem.fix) from problem
+        raise not_used(problem) from problem
     except OSError as problem:
         raise DaemonAway(f"no daemon: {state.root} cannot be used: {problem.strerror}") from problem
     try:
-        deadline = time.monotonic() + START_TIMEOUT
-        while not has_locked(lock):
-            if connection := connect(state):
-                return connection
-            if time.monotonic() > deadline:
-                raise DaemonAway(f"another process has been starting the daemon for {START_TIMEOUT:g} s")
-            time.sleep(LOCK_POLL)
-        return connect(state) or spawn(state, log_level)
+        yield lock
     finally:
         os.close(lock)
+
+
+def not_used(problem: BadConfig) -> DaemonAway:
+    """Why a state folder like that leads to no daemon."""
+    return DaemonAway(f"no daemon: {problem.message}", fix=problem.fix)
+
+
+def wait_for_starter(lock: int, meanwhile: Callable[[], socket.socket | None]) -> socket.socket | None:
+    """Wait for the lock, or for a connection that makes it unnecessary."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while not has_locked(lock):
+        if connection := meanwhile():
+            return connection
+        if time.monotonic() > deadline:
+            raise DaemonAway(f"another process has been starting the daemon for {START_TIMEOUT:g} s")
+        time.sleep(LOCK_POLL)
+    return None
 
 
 def has_locked(lock: int) -> bool:
@@ -120,17 +179,23 @@ def spawn(state: StateDir, log_level: str | None) -> socket.socket:
             os.close(writing)
             writing = -1
             said = until_ready(reading)
-            # The daemon outlives us: nobody waits for it.
-            process.returncode = 0
+            if said.endswith(READY):
+                # The daemon outlives us: nobody waits for it.
+                process.returncode = 0
+            else:
+                process.kill()
     except OSError as problem:
         raise DaemonAway(f"the daemon cannot be started: {problem}") from problem
     finally:
         os.close(reading)
         if writing >= 0:
             os.close(writing)
-    if said.endswith(READY) and (connection := connect(state)):
+    if said.endswith(READY) and (connection := connect(state, START_TIMEOUT)):
+        start_failures.forget(state)
         return connection
-    raise not_started(said.decode(errors="replace"), state)
+    failure = not_started(said.decode(errors="replace"), state)
+    start_failures.note(state, failure.message)
+    raise failure
 
 
 def environment(log_level: str | None) -> dict[str, str]:
@@ -162,6 +227,6 @@ def not_started(said: str, state: StateDir) -> DaemonAway:
 
 def tail(state: StateDir) -> list[str]:
     try:
-        return state.log.read_text(encoding="utf-8", errors="replace").splitlines()[-QUOTED_LINES:]
-    except OSError:
+        return read_private(state.log).splitlines()[-QUOTED_LINES:]
+    except (OSError, BadConfig):
         return []

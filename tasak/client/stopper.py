@@ -1,19 +1,21 @@
 """Ends the daemon: politely, then with signals, which go only to the process that the kernel names as the listener."""
 
+import errno
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from tasak.client import client, launcher
 from tasak.errors import DaemonAway
-from tasak.paths import StateDir
+from tasak.paths import NO_FILE, StateDir
 from tasak.wire import CONTINUE_TIMEOUT, DRAIN
 
 # After the drain, closing every session: EOF, SIGTERM and SIGKILL take two seconds each.
@@ -24,11 +26,13 @@ POLL = 0.02
 
 
 def stop(state: StateDir, *, drain: float = DRAIN) -> Sequence[int] | None:
-    """End the daemon, and wait until it is gone: the process groups that survived it; None if there was no daemon.
+    """End the daemon, and wait until it is gone: the processes that survived it; None if there was no daemon.
 
     Raises:
         DaemonAway: it cannot be reached, or does not go.
+        BadConfig: others have a hand in the state folder: what listens there may be anything.
     """
+    state.require_private()
     connection = launcher.connect(state)
     if connection is None:
         # One that leaves has closed its socket already.
@@ -39,19 +43,36 @@ def stop(state: StateDir, *, drain: float = DRAIN) -> Sequence[int] | None:
         # A daemon that leaves would wait for it.
         connection.close()
         survivors = shut_down(state, drain)
-        if survivors is not None and is_gone_within(state, SIGNAL_GRACE):
+        if survivors is not None and listener.is_gone_within(state, SIGNAL_GRACE):
             return survivors
         for number in (signal.SIGTERM, signal.SIGKILL):
             listener.send(number)
-            if is_gone_within(state, SIGNAL_GRACE):
+            if listener.is_gone_within(state, SIGNAL_GRACE):
                 return survivors or ()
     raise DaemonAway(f"the daemon (process {listener.pid}) does not go")
+
+
+def let_it_leave(state: StateDir) -> None:
+    """Wait for the daemon that listens, if it is about to go."""
+    if connection := launcher.connect(state):
+        with Listener(connection) as listener:
+            connection.close()
+            if is_leaving(state):
+                listener.is_gone_within(state, DRAIN + CLOSING)
 
 
 def is_leaving(state: StateDir) -> bool:
     """Whether the daemon that listens is about to go."""
     try:
         return answers(state, "GET", "/health", client.ANSWER_TIMEOUT).get("draining") is True
+    except (DaemonAway, ValueError):
+        return False
+
+
+def is_there(state: StateDir) -> bool:
+    """Whether the daemon answers anything."""
+    try:
+        return bool(answers(state, "GET", "/health", CONTINUE_TIMEOUT))
     except (DaemonAway, ValueError):
         return False
 
@@ -78,8 +99,12 @@ def answers(state: StateDir, method: str, path: str, seconds: float) -> dict[str
 
 
 def is_gone_within(state: StateDir, seconds: float) -> bool:
+    return becomes_true(lambda: is_gone(state), seconds)
+
+
+def becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while not is_gone(state):
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL)
@@ -87,11 +112,14 @@ def is_gone_within(state: StateDir, seconds: float) -> bool:
 
 
 def is_gone(state: StateDir) -> bool:
-    """Whether no process holds the daemon's lock, which is the only proof."""
+    """Whether no process holds the daemon's lock, which is the only proof that one runs."""
     try:
-        lock = os.open(state.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
+        # Not blocking: it may turn out to be a pipe.
+        lock = os.open(state.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as problem:
+        if problem.errno in (errno.ENOENT, errno.ENOTDIR, *NO_FILE):
+            return True  # no daemon would take it for its lock
+        raise
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -102,18 +130,22 @@ def is_gone(state: StateDir) -> bool:
 
 
 class Listener:
-    """The process at the other end of a connection, held so that a signal cannot reach another of the same pid."""
+    """The process at the other end of a connection, held so that a signal cannot reach another of the same pid.
+
+    Its pid is 0 where it has ended already, or belongs to another pid namespace.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self.pid = listener_pid(connection)
         self._handle = -1
+        self._has_ended = False
 
     def __enter__(self) -> Self:
-        if sys.platform == "linux":
+        if sys.platform == "linux" and self.pid:
             try:
                 self._handle = os.pidfd_open(self.pid)
             except ProcessLookupError:
-                self.pid = 0
+                self._note_end()
         return self
 
     def __exit__(
@@ -122,14 +154,29 @@ class Listener:
         if self._handle >= 0:
             os.close(self._handle)
 
-    def send(self, number: signal.Signals) -> None:
+    def is_gone_within(self, state: StateDir, seconds: float) -> bool:
+        """Whether it ends by then. The next daemon may take its lock at once: that one need not go."""
+        return becomes_true(lambda: self.has_ended() or is_gone(state), seconds)
+
+    def has_ended(self) -> bool:
+        if self._handle >= 0:
+            return bool(select.select([self._handle], [], [], 0)[0])
+        if self.pid:
+            self.send(0)
+        return self._has_ended
+
+    def send(self, number: int) -> None:
         try:
             if self._handle >= 0:
                 signal.pidfd_send_signal(self._handle, number)
             elif self.pid:
                 os.kill(self.pid, number)
         except ProcessLookupError:
-            return
+            self._note_end()
+
+    def _note_end(self) -> None:
+        self.pid = 0
+        self._has_ended = True
 
 
 def listener_pid(connection: socket.socket) -> int:

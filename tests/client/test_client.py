@@ -285,6 +285,7 @@ def answer_late(caller: Caller) -> None:
     caller.send(plain(b"late"))
 
 
+@pytest.mark.slow
 def test_a_go_ahead_comes_in_time_or_nothing_is_sent_while_the_answer_has_all_the_time_it_needs():
     with ThreadPoolExecutor() as pool:
         late = pool.submit(call, answer_late)
@@ -295,6 +296,20 @@ def test_a_go_ahead_comes_in_time_or_nothing_is_sent_while_the_answer_has_all_th
         assert (DaemonAway, b"") == (kind, body)
         assert CONTINUE_TIMEOUT - 0.1 < took < CONTINUE_TIMEOUT + LEEWAY
     assert b"late" == late.result()[0].body
+
+
+def test_a_daemon_that_was_started_just_now_has_more_time_for_its_go_ahead():
+    def begin_late(caller: Caller) -> None:
+        caller.read_head()
+        time.sleep(CONTINUE_TIMEOUT + 0.3)
+        caller.send(GO_AHEAD)
+        caller.read_body()
+        caller.send(plain(b"begun"))
+
+    with DaemonStub(begin_late) as daemon, launcher.start(StateDir(daemon.path.parent)) as connection:
+        reply = client.call(connection, request(), print, is_exact=False)
+
+    assert b"begun" == reply.body
 
 
 # Broken off after the body: it may have run

@@ -455,6 +455,7 @@ def give_up(script: Script) -> tuple[str, bytes]:
     return state(ended), (daemon.caller.head + daemon.caller.body).partition(b"\r\n\r\n")[2]
 
 
+@pytest.mark.slow
 def test_the_wait_for_100_ends_with_nothing_sent_while_the_wait_for_the_answer_goes_on():
     is_waiting, has_others_given_up = threading.Event(), threading.Event()
 

@@ -17,7 +17,7 @@ import pytest
 from tasak.client import client, launcher, stopper
 from tasak.errors import DaemonAway
 from tasak.paths import StateDir
-from tests.shell import FAST_APP, LOCK_HOLDER, Shell
+from tests.shell import FAST_APP, LOCK_HOLDER, Shell, reap
 
 # Longer than anything here takes on a busy machine.
 PATIENCE = 30.0
@@ -30,6 +30,7 @@ def shell() -> Iterator[Shell]:
     made = Shell()
     yield made
     stopper.stop(StateDir(made.home / ".tasak"), drain=0)
+    reap()
     left = made.processes()
     shutil.rmtree(made.home)
     assert [] == left
@@ -73,11 +74,21 @@ def test_when_a_starter_dies_who_waits_for_it_starts_the_daemon(state, shell):
     assert shell.daemon_pid == pid
 
 
+def test_who_waits_to_start_it_while_it_is_stopped_does_not_start_it(state):
+    state.create()
+    with ThreadPoolExecutor() as pool, launcher.in_turn(state):
+        waiting = pool.submit(launcher.start, state)
+        state.disabled.touch(0o600)
+
+    with pytest.raises(DaemonAway, match="the daemon is stopped"):
+        waiting.result(PATIENCE)
+
+
 @pytest.mark.slow
 def test_nobody_waits_for_ever(state):
     state.create()
-    mute, _writing = os.pipe()
-    with open(state.start_lock, "w") as lock, ThreadPoolExecutor() as pool:
+    mute, writing = os.pipe()
+    with open(mute, "rb"), open(writing, "wb"), open(state.start_lock, "w") as lock, ThreadPoolExecutor() as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = pool.submit(launcher.start, state)
         listening = pool.submit(launcher.until_ready, mute)
@@ -145,6 +156,7 @@ def test_a_state_folder_that_others_can_write_to_is_refused_with_the_command_tha
 
     with pytest.raises(DaemonAway, match="others can write to") as raised:
         launcher.start(state)
+    state.root.chmod(0o700)
 
     assert f"chmod 700 {state.root}" == raised.value.fix
     assert [] == shell.processes()
@@ -163,7 +175,7 @@ def test_no_link_is_followed_to_the_start_lock(state, tmp_path):
     state.create()
     state.start_lock.symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(DaemonAway, match=f"{state.root} cannot be used"):
+    with pytest.raises(DaemonAway, match=f"{state.start_lock} is not a file of yours alone"):
         launcher.start(state)
 
     assert not (tmp_path / "elsewhere").exists()

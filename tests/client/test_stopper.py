@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,8 @@ from tasak.client import launcher, stopper
 from tasak.errors import DaemonAway
 from tasak.paths import StateDir
 from tests.shell import FAST_APP, LOCK_HOLDER
+
+pytestmark = pytest.mark.slow
 
 # Longer than anything here takes on a busy machine.
 PATIENCE = 30.0
@@ -78,6 +81,21 @@ def test_a_hung_daemon_is_killed_and_nobody_else_whatever_its_pid_file_says(stat
     assert None is stopper.stop(state)
 
 
+def test_a_daemon_that_another_one_follows_at_once_is_gone_nevertheless(state):
+    first = start(state)
+    next_one = [sys.executable, "-P", "-m", "tasak.daemon"]
+    with subprocess.Popen(next_one, stderr=subprocess.PIPE, cwd="/") as following:
+        began = time.monotonic()
+        assert [] == stopper.stop(state)
+        took = time.monotonic() - began
+
+        assert launcher.READY == following.stderr.readline()
+        assert is_over(first)
+        assert took < stopper.SIGNAL_GRACE
+        assert None is following.poll()
+        assert [] == stopper.stop(state)
+
+
 def test_a_daemon_that_is_leaving_is_waited_for(state):
     state.create()
     with (
@@ -96,7 +114,6 @@ def test_a_daemon_that_is_leaving_is_waited_for(state):
         assert None is stopped.result(PATIENCE)
 
 
-@pytest.mark.slow
 def test_a_lock_that_is_never_given_back_is_said(state):
     state.create()
     with subprocess.Popen(
