@@ -8,8 +8,8 @@ from dataclasses import replace
 from tasak.cli import output
 from tasak.cli.asked import Asked, working_directory
 from tasak.cli.road import travel
-from tasak.errors import TOOL_ERROR_EXIT, BadArguments, NeedsInput
-from tasak.request import Request
+from tasak.errors import TOOL_ERROR_EXIT, BadArguments, Denied, NeedsInput
+from tasak.request import Reply, Request
 
 
 def list_apps(asked: Asked) -> int:
@@ -51,9 +51,23 @@ def call_tool(asked: Asked, app: str, tool: str, argv: Sequence[str]) -> int:
         full = with_input(request)
         reply = travel(asked, lambda road: road.call(full))
     output.notices(reply.notices)
-    is_result = asked.wants_json or reply.exit_status in (0, TOOL_ERROR_EXIT)
-    output.write_all(output.STDOUT if is_result else output.STDERR, reply.body)
+    print_reply(request, reply)
     return reply.exit_status
+
+
+def print_reply(request: Request, reply: Reply) -> None:
+    """Raises `CannotWrite`, which then says that the call was made: nobody should repeat it for want of its result."""
+    is_answer = reply.exit_status in (0, TOOL_ERROR_EXIT)
+    if not is_answer and not request.wants_json:
+        output.tell(reply.body)
+        return
+    try:
+        output.write_all(output.STDOUT, reply.body)
+    except output.CannotWrite as problem:
+        # With `--help` among its words it may have been no call.
+        if is_answer and "--help" not in request.argv:
+            raise output.CannotWrite(f"{problem.reason}; the call was executed") from problem
+        raise
 
 
 def with_input(request: Request) -> Request:
@@ -61,16 +75,21 @@ def with_input(request: Request) -> Request:
     words = list(request.argv)
     for place, word in enumerate(words):
         if word == "--args" and place + 1 < len(words):
-            words[place + 1] = read_input(words[place + 1])
+            words[place + 1] = read_input(words[place + 1], request)
         elif word.startswith("--args="):
-            words[place] = "--args=" + read_input(word.removeprefix("--args="))
+            words[place] = "--args=" + read_input(word.removeprefix("--args="), request)
     return replace(request, argv=words)
 
 
-def read_input(source: str) -> str:
+def read_input(source: str, request: Request) -> str:
     """What stands at `-` (stdin) or `@FILE`; anything else is the input itself."""
     if source != "-" and not source.startswith("@"):
         return source
+    if source != "-" and request.read_only:
+        raise Denied(
+            f"--args {source}: `tasak read` hands no file of yours to a tool",
+            fix="give the JSON itself, or --args - for stdin",
+        )
     try:
         with open(sys.stdin.fileno() if source == "-" else source[1:], encoding="utf-8", closefd=source != "-") as file:
             return file.read()

@@ -26,6 +26,8 @@ class Asked:
     debug: bool = False
     is_exact: bool = False
     """The first word is an app, whatever our own words are."""
+    read_only: bool = False
+    """It is `tasak read`."""
 
     def update(self, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
@@ -52,6 +54,7 @@ class Asked:
             session=self.session,
             timeout=self.timeout,
             call_id=self.call_id,
+            read_only=self.read_only,
             wants_json=self.wants_json,
             is_terminal=os.isatty(1),
         )

@@ -13,7 +13,8 @@ from tasak.cli.asked import Asked, is_set, working_directory
 from tasak.cli.daemon_road import DaemonRoad, where
 from tasak.client import launcher, stopper
 from tasak.errors import DaemonAway
-from tasak.paths import StateDir, open_private
+from tasak.inert import inert
+from tasak.paths import StateDir
 from tasak.wire import DRAIN, LOG_LEVELS, LONGEST_DRAIN
 
 # What `tasak daemon logs` shows first.
@@ -62,17 +63,16 @@ def start(asked: Asked, log_level: str | None, verbose: bool) -> int:
 def stop(asked: Asked, drain: float) -> int:
     """Stop it with all its servers, and keep calls from starting it."""
     state = StateDir.of_user()
-    state.create()
-    if not state.is_disabled:  # whatever stands there already will do; nothing is followed
-        os.close(open_private(state.disabled, os.O_WRONLY))
-    survivors = stopper.stop(state, drain=drain)
+    state.disable()
+    with launcher.in_turn(state):
+        survivors = stopper.stop(state, drain=drain)
     said = "it did not run" if survivors is None else "stopped"
     if asked.wants_json:
         output.print_json({"stopped": survivors is not None, "survivors": list(survivors or ())})
     else:
         output.print_line(f"{said}; calls go direct until `tasak daemon start`")
     for pid in survivors or ():
-        output.say(f"the process group {pid} survived")
+        output.say(f"process {pid} survived")
     return 0
 
 
@@ -97,8 +97,9 @@ def status(asked: Asked) -> int:
         output.print_json(found)
     else:
         for name, value in found.items():
-            for line in value if isinstance(value, list) else [value]:
-                output.print_line(f"{name:<12} {as_words(line)}")
+            for each in value if isinstance(value, list) else [value]:
+                for line in as_words(each).splitlines():
+                    output.print_line(f"{name:<12} {inert(line)}")
     return 0 if found["running"] else DaemonAway.exit_status
 
 
@@ -134,11 +135,9 @@ def level(log_level: str | None, verbose: bool) -> str | None:
 
 def started(asked: Asked, log_level: str | None) -> int:
     state = StateDir.of_user()
-    state.create()
-    state.disabled.unlink(missing_ok=True)
-    if stopper.is_leaving(state):
-        stopper.is_gone_within(state, DRAIN + stopper.CLOSING)
-    connection = launcher.connect(state) or launcher.start(state, log_level=log_level)
+    state.enable()
+    stopper.let_it_leave(state)
+    connection = launcher.connect(state) or launcher.start(state, log_level=log_level, is_asked_for=True)
     pid = stopper.listener_pid(connection)
     connection.close()
     if asked.wants_json:
@@ -158,6 +157,10 @@ def report(asked: Asked, state: StateDir) -> Mapping[str, Any]:
             running=True, **{name: health[name] for name in ("status", "version", "pid", "uptime", "instance")}
         )
         found["connections"] = health["connections"]
+        if health.get("tcp"):
+            found["tcp"] = health["tcp"]
+        # A daemon of an earlier version does not tell.
+        found["failing"] = health.get("failing", [])
         about_files = road.ask("GET", f"/apps{where(working_directory(), os.environ)}")["notices"]
         found["notices"] = [*about_files, *health["notices"]]
     except DaemonAway as problem:
@@ -172,6 +175,8 @@ def report(asked: Asked, state: StateDir) -> Mapping[str, Any]:
 def as_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return str(value["last_error"])
     return f"{value:.1f} s" if isinstance(value, float) else str(value)
 
 

@@ -1,19 +1,23 @@
 """The road through the daemon. `DaemonAway` means here that nothing was sent: the call may go direct."""
 
+import functools
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from tasak.cli import output
 from tasak.cli.asked import Asked, is_set
-from tasak.client import client, fast, launcher
-from tasak.errors import DaemonAway
+from tasak.client import client, fast, launcher, replacer, stopper
+from tasak.client.patience import Watch
+from tasak.errors import BadConfig, DaemonAway, OutcomeUnknown, VersionSkew, with_call_id
 from tasak.paths import StateDir
 from tasak.request import Reply, Request
+
+Result = TypeVar("Result")
 
 
 class DaemonRoad:
@@ -23,6 +27,7 @@ class DaemonRoad:
         self._asked = asked
         self._state = state
         self._starts = starts
+        self._watch = Watch(functools.partial(stopper.is_there, state))
 
     def apps(self, cwd: Path | None, env: Mapping[str, str]) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.ask("GET", f"/apps{where(cwd, env)}")
@@ -31,7 +36,8 @@ class DaemonRoad:
     def list_tools(self, request: Request) -> Sequence[Mapping[str, Any]]:
         body = client.caller_of(request)
         # Bounded by the daemon, which may have to install the server first.
-        tools: list[Any] = self.ask("POST", f"/tools/list/{quote(request.app)}", body, timeout=None)["tools"]
+        path = f"/tools/list/{client.as_segment(request.app)}"
+        tools: list[Any] = self._of_our_version(lambda: self.ask("POST", path, body, timeout=None))["tools"]
         return tools
 
     def call(self, request: Request) -> Reply:
@@ -41,10 +47,37 @@ class DaemonRoad:
             DaemonAway, Draining, VersionSkew: nothing was sent.
             TasakError: what the daemon reports.
         """
+        try:
+            return self._of_our_version(lambda: self._reply(request))
+        except OutcomeUnknown as problem:
+            raise with_call_id(problem, request.call_id) from problem
+
+    def _reply(self, request: Request) -> Reply:
         state, left = self._asked.handover.state, self._asked.take_reply()
-        if left is not None:
-            return client.read_reply(left, show_progress) if state == "sent" else client.read_refusal(left)
-        return client.call(self.connect(), request, show_progress, is_exact=self._asked.is_exact)
+        if left is None:
+            exact = self._asked.is_exact
+            return client.call(self.connect(), request, show_progress, is_exact=exact, watch=self._watch)
+        if state == "sent":
+            return client.read_reply(left, show_progress, watch=self._watch)
+        return client.read_refusal(left, watch=self._watch)
+
+    def _of_our_version(self, errand: Callable[[], Result]) -> Result:
+        try:
+            return errand()
+        except VersionSkew as problem:
+            self._replace(problem)
+            return errand()
+
+    def _replace(self, problem: VersionSkew) -> None:
+        """Have a daemon of our own version instead, where the user lets one be started.
+
+        Raises:
+            VersionSkew: not now.
+        """
+        if not self._starts or self._state.is_disabled or is_set("TASAK_NO_DAEMON"):
+            raise problem
+        replacer.replace(self._state, problem)
+        output.say(f"{problem.message}: the daemon was replaced, every session is new")
 
     def ask(
         self,
@@ -61,13 +94,15 @@ class DaemonRoad:
             DaemonAway: there is no daemon to be had.
             TasakError: what it reports, where the status is not among the `accepted`.
         """
-        status, content = client.ask(self.connect(), method, path, body, timeout=timeout)
+        exact = self._asked.is_exact
+        status, content = client.ask(self.connect(), method, path, body, is_exact=exact, timeout=timeout)
         if status not in accepted:
             raise client.reported(content)
         return json.loads(content)
 
     def connect(self) -> socket.socket:
         refuse_what_is_known(self._asked.handover.state)
+        refuse_what_others_can_change(self._state)
         connection = launcher.connect(self._state)
         if connection is None:
             if not self._starts:
@@ -88,11 +123,20 @@ def refuse_what_is_known(state: str) -> None:
         raise DaemonAway("who listens on the daemon's socket is another user")
 
 
+def refuse_what_others_can_change(state: StateDir) -> None:
+    """The socket in it may be anybody's."""
+    try:
+        state.require_private()
+    except BadConfig as problem:
+        raise launcher.not_used(problem) from problem
+    except OSError:
+        return  # connecting says it better
+
+
 def refuse_if_unwanted(state: StateDir) -> None:
     if is_set("TASAK_NO_DAEMON"):
         raise DaemonAway("the daemon does not run, and TASAK_NO_DAEMON is set", fix="tasak daemon start")
-    if state.is_disabled:
-        raise DaemonAway("the daemon is stopped", fix="tasak daemon start")
+    launcher.require_enabled(state)
 
 
 def where(cwd: Path | None, env: Mapping[str, str], **more: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -31,7 +32,7 @@ def ping(asked: Asked, app: str, deep: bool, start: bool) -> int:
     request = asked.request(app)
     query = where(request.cwd, request.env, deep=word(deep), start=word(start))
     found = DaemonRoad(asked, StateDir.of_user(), starts=start).ask(
-        "GET", f"/apps/{app}/ping{query}", accepted=(200, 503), timeout=PING_TIMEOUT
+        "GET", f"/apps/{client.as_segment(app)}/ping{query}", accepted=(200, 503), timeout=PING_TIMEOUT
     )
     if asked.wants_json:
         output.print_json(found)
@@ -93,14 +94,29 @@ def plugins(asked: Asked) -> int:
     # Lazy: loads every plugin.
     from tasak.transports.registry import Registry
 
-    found = Registry().listing()
+    names = ("name", "version", "file", "state", "reason")
+    troubles = of_the_daemon(asked)
+    found = [
+        replace(each, state="failing", reason=troubles[each.name])
+        if each.state == "ok" and each.name in troubles
+        else each
+        for each in Registry().listing()
+    ]
     if asked.wants_json:
-        names = ("name", "version", "file", "state", "reason")
         output.print_json({"plugins": [{name: getattr(each, name) for name in names} for each in found]})
     else:
-        rows = [(each.name, text(each.version), text(each.file), each.state, text(each.reason)) for each in found]
-        output.print_table(("name", "version", "file", "state", "reason"), rows)
+        output.print_table(names, [tuple(text(getattr(each, name)) for name in names) for each in found])
     return 0
+
+
+def of_the_daemon(asked: Asked) -> Mapping[str, str]:
+    """What transports that load did wrong in the daemon, if one runs."""
+    try:
+        health = DaemonRoad(asked, StateDir.of_user(), starts=False).ask("GET", "/health")
+    except NotExecuted:
+        return {}
+    troubles: Mapping[str, str] = health["transports"]
+    return troubles
 
 
 def print_ping(found: Mapping[str, Any]) -> None:

@@ -3,15 +3,16 @@
 import asyncio
 import logging
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tasak.cli import output
-from tasak.core.gateway import Gateway
+from tasak.core.gateway import Gateway, silent_sign_in
 from tasak.paths import StateDir
-from tasak.plugin import Progress
+from tasak.plugin import Progress, SignIn
 from tasak.request import Reply, Request
 
 Result = TypeVar("Result")
@@ -20,10 +21,20 @@ Result = TypeVar("Result")
 class Direct:
     """The road without a daemon. With `debug` it tells on stderr how long each step took."""
 
-    def __init__(self, *, debug: bool = False) -> None:
+    def __init__(
+        self,
+        state: StateDir,
+        *,
+        debug: bool = False,
+        open_sign_in: Callable[[str, Path], SignIn] = silent_sign_in,
+    ) -> None:
+        self._state = state
         self._debug = debug
+        self._open_sign_in = open_sign_in
         # What the daemon writes into its log is nothing for stderr, unless it is asked for.
-        logging.basicConfig(level=logging.CRITICAL, format="%(name)s: %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(output.InertFormatter("%(name)s: %(message)s"))
+        logging.basicConfig(level=logging.CRITICAL, handlers=[handler])
         if debug:
             logging.getLogger("tasak").setLevel(logging.DEBUG)
 
@@ -31,13 +42,13 @@ class Direct:
         async def listed(gateway: Gateway) -> Mapping[str, Any]:
             return gateway.describe_apps(cwd, env)
 
-        return self._run(listed)
+        return self.run(listed)
 
     def list_tools(self, request: Request) -> Sequence[Mapping[str, Any]]:
         async def listed(gateway: Gateway) -> Sequence[Mapping[str, Any]]:
             return (await self._timed("connect and list", gateway.list_tools(request))).tools
 
-        return self._run(listed)
+        return self.run(listed)
 
     def call(self, request: Request) -> Reply:
         async def called(gateway: Gateway) -> Reply:
@@ -45,17 +56,31 @@ class Direct:
                 await self._timed("connect and list", gateway.list_tools(request))
             return await self._timed("call", gateway.call(request, show_progress if request.is_terminal else None))
 
-        return self._run(called)
+        return self.run(called)
 
-    def _run(self, work: Callable[[Gateway], Awaitable[Result]]) -> Result:
+    def run(self, work: Callable[[Gateway], Awaitable[Result]]) -> Result:
+        """Do the work with a core of its own, which is closed afterwards, also where SIGTERM ends it.
+
+        Raises:
+            KeyboardInterrupt: it was ended by SIGTERM or SIGINT.
+        """
+
         async def whole() -> Result:
-            gateway = Gateway(StateDir.of_user(), environment=os.environ)
+            this = asyncio.current_task()
+            assert this is not None
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+            gateway = Gateway(
+                self._state, home=self._state.root.parent, environment=os.environ, open_sign_in=self._open_sign_in
+            )
             try:
                 return await work(gateway)
             finally:
                 await self._timed("close", gateway.shut_down())
 
-        return asyncio.run(whole())
+        try:
+            return asyncio.run(whole())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
     async def _timed(self, step: str, work: Awaitable[Result]) -> Result:
         began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
@@ -10,8 +11,14 @@ from tasak import __version__
 from tasak.cli import output
 from tasak.cli.apps import call_tool, list_apps, list_tools
 from tasak.cli.asked import Asked
+from tasak.cli.auth_commands import auth
 from tasak.cli.daemon_commands import daemon, with_json
 from tasak.cli.diagnosis_commands import connections, metrics, ping, plugins
+from tasak.cli.doctor_command import doctor
+from tasak.cli.lock_command import lock
+from tasak.cli.outcome_command import outcome
+from tasak.cli.read_command import read
+from tasak.cli.trust_command import trust
 from tasak.client.fast import Handover
 from tasak.errors import BadArguments, Cancelled, InternalError, TasakError, UnknownApp
 from tasak.wire import LONGEST_TIMEOUT, RESERVED
@@ -60,7 +67,7 @@ class AppGroup(click.Group):
     help="How long the tool may be silent (default 30).",
 )
 @click.option("--session", metavar="NAME", help="A session of your own, apart from other callers'.")
-@click.option("--call-id", metavar="ID", help="A name for this call.")
+@click.option("--call-id", metavar="ID", help="A name for this call: under it the tool runs once.")
 @click.option("--no-daemon", is_flag=True, help="Call directly; nothing stays warm.")
 @click.option("--debug", is_flag=True, help="Call directly, show timings and tracebacks.")
 @click.version_option(__version__, message="tasak %(version)s", help="Show the version and exit.")
@@ -116,15 +123,33 @@ def show_help(ctx: click.Context) -> int:
     return 0
 
 
-for command in (daemon, ping, connections, metrics, plugins):
+for command in (auth, daemon, doctor, lock, ping, connections, metrics, outcome, plugins, read, trust):
     cli.add_command(command)
 
 
 def main(words: list[str], handover: Handover) -> int:
     """Run the command line; the exit status."""
-    asked = Asked(handover=handover)
+    output.keep_closed()
+    try:
+        with redirect_stdout(output.Printed()):
+            return run(words, Asked(handover=handover))
+    except output.ReaderGone:
+        return output.quiet_end()
+    except output.CannotWrite as problem:
+        output.say(str(problem))
+        return InternalError.exit_status
+
+
+def run(words: list[str], asked: Asked) -> int:
+    """The same.
+
+    Raises:
+        ReaderGone, CannotWrite: what it came to is not written.
+    """
     try:
         status = cli.main(args=words, prog_name="tasak", standalone_mode=False, obj=asked)
+    except (output.ReaderGone, output.CannotWrite):
+        raise
     except click.ClickException as problem:
         return output.print_error(
             BadArguments(problem.format_message(), fix="see `tasak --help`"), wants_json="--json" in words
@@ -133,13 +158,11 @@ def main(words: list[str], handover: Handover) -> int:
         return output.print_error(Cancelled("cancelled"), wants_json=asked.wants_json)
     except TasakError as problem:
         if asked.debug:
-            raise
+            output.tell_traceback(problem)
         return output.print_error(problem, wants_json=asked.wants_json)
-    except output.ReaderGone:
-        return output.quiet_end()
-    except Exception as problem:  # the top of the process
+    except Exception as problem:  # noqa: BLE001 - the top of the process
         if asked.debug:
-            raise
+            output.tell_traceback(problem)
         return output.print_error(
             InternalError(f"a bug in tasak: {problem!r}", fix="`tasak --debug …` shows where"),
             wants_json=asked.wants_json,

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 from tasak.cli import output
 from tasak.cli.asked import Asked
 from tasak.cli.daemon_road import DaemonRoad
-from tasak.errors import DaemonAway, Draining, VersionSkew
+from tasak.errors import BadConfig, DaemonAway, Draining, TasakError, VersionSkew
 from tasak.paths import StateDir
 from tasak.request import Reply, Request
 
@@ -28,19 +28,32 @@ class Road(Protocol):
 
 def travel(asked: Asked, errand: Callable[[Road], Result], *, starts: bool = True) -> Result:
     """Do the errand on the right road. Without `starts`, a daemon that does not run is neither started nor missed."""
+    try:
+        state = StateDir.of_user()
+    except BadConfig as problem:
+        if asked.call_id is not None:  # there is no place to write it down
+            raise
+        output.say(f"{why_direct(problem)}, no file of your own counts; {problem.fix}")
+        return directly(asked, errand, StateDir.of_nobody())
     if not asked.no_daemon and not asked.debug:
         try:
-            return errand(DaemonRoad(asked, StateDir.of_user(), starts=starts))
+            return errand(DaemonRoad(asked, state, starts=starts))
         except (DaemonAway, Draining, VersionSkew) as problem:
             if starts:
                 output.say(why_direct(problem))
+    return directly(asked, errand, state)
+
+
+def directly(asked: Asked, errand: Callable[[Road], Result], state: StateDir) -> Result:
     # Lazy: the whole core, which a call through the daemon does without.
     from tasak.cli.direct import Direct
 
-    return errand(Direct(debug=asked.debug))
+    return errand(Direct(state, debug=asked.debug))
 
 
-def why_direct(problem: DaemonAway | Draining | VersionSkew) -> str:
-    """Why the call goes direct, and what that means, on one line; below it, the daemon's last words."""
+def why_direct(problem: TasakError) -> str:
+    """Why the call goes direct, and what that means, on one line; below it the daemon's last words, or what to mend."""
     first, *rest = problem.message.splitlines()
+    if isinstance(problem.__cause__, BadConfig) and problem.fix:
+        rest.append(f"  {problem.fix}")
     return "\n".join([f"{first}: called directly, nothing stays warm", *rest])

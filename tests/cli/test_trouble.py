@@ -13,6 +13,8 @@ import pytest
 
 from tests.shell import FAST_APP, PATIENCE, Shell
 
+pytestmark = pytest.mark.slow
+
 
 class Witness:
     """The file in which the server says what it has run."""
@@ -57,7 +59,6 @@ def test_a_hung_daemon_costs_two_seconds_and_the_call_runs_once(
     assert ["echo", "counter"] == witness.says()
 
 
-@pytest.mark.slow
 def test_a_hung_daemon_is_told_by_status_and_ended_by_stop(shell: Shell, hung: psutil.Process) -> None:
     told = shell("daemon", "status")
     stopped = shell("daemon", "stop")
@@ -119,13 +120,17 @@ def test_ctrl_c_ends_a_first_call_too(shell: Shell, witness: Witness) -> None:
     assert said.endswith(b"tasak: cancelled\n")
 
 
-def test_ctrl_c_ends_a_direct_call_and_its_server(shell: Shell, witness: Witness) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_direct_call_that_is_ended_cancels_and_ends_its_server(
+    number: signal.Signals, shell: Shell, witness: Witness
+) -> None:
     call = shell.start("--no-daemon", "fast", "sleep", "--seconds", "60", preexec_fn=hear_interrupts)
     witness.wait_for("sleep")
 
-    call.send_signal(signal.SIGINT)
+    call.send_signal(number)
     call.communicate(timeout=PATIENCE)
 
+    witness.wait_for("sleep", "cancel")
     assert 130 == call.returncode
     until(lambda: not shell.processes())
 
