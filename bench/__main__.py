@@ -13,6 +13,7 @@ from typing import Any
 from bench.figure import COLUMNS, Figure
 from bench.home import Failed, Home
 from bench.rows import ROWS
+from bench.table import aligned
 from tasak import __version__
 from tasak.errors import TasakError
 
@@ -38,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if asked.json:
         print(json.dumps({**machine, "quick": asked.quick, "figures": [each.as_json() for each in figures]}, indent=2))
     else:
-        print(table(figures))
+        print(aligned([COLUMNS, *(each.as_cells() for each in figures)]))
         print(", ".join(f"{key} {value}" for key, value in machine.items()))
     # A few pairs show that it works, not how well.
     return 0 if asked.quick or all(each.is_met for each in figures) else 1
@@ -76,12 +77,6 @@ def about_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
     }
-
-
-def table(figures: Sequence[Figure]) -> str:
-    lines = [COLUMNS, *(each.as_cells() for each in figures)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def stop(number: int, frame: FrameType | None) -> None:

@@ -6,12 +6,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -45,12 +45,12 @@ class Home:
         # Not the user's own TMPDIR: socket paths are short.
         self.folder = Path(tempfile.mkdtemp(prefix="tasak-bench", dir="/tmp"))
         own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        self.env = {**own, "HOME": str(self.folder)}
+        self.env = {**own, "HOME": str(self.folder), "TASAK_DAEMON_PORT": "off"}
         self.state = StateDir(self.folder / ".tasak")
 
     def __enter__(self) -> Self:
         self.state.create()
-        self.state.config.write_text(json.dumps({"apps": {"stdlib": {"command": STDLIB_SERVER}}}))
+        self.configure({})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -64,6 +64,13 @@ class Home:
             psutil.wait_procs(left, timeout=DYING)
         finally:
             shutil.rmtree(self.folder)
+
+    def configure(self, apps: Mapping[str, Any], **top: Any) -> None:
+        """Write a config with these apps beside `stdlib`."""
+        # Whole at once: the daemon may be reading it.
+        scratch = self.state.config.with_suffix(".new")
+        scratch.write_text(json.dumps({"apps": {"stdlib": {"command": STDLIB_SERVER}, **apps}, **top}))
+        scratch.replace(self.state.config)
 
     def answer(self, *command: str) -> str:
         """What the command prints.

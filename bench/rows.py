@@ -10,6 +10,7 @@ from bench.figure import Figure, Target
 from bench.home import DEMO_SERVER, STDLIB_SERVER, TASAK, Failed, Home, resident
 from bench.pairs import interleaved
 from bench.sdk_client import SdkClient, command_of
+from bench.trouble import APPS, Trouble
 
 Row = Callable[[Home, bool], Iterator[Figure]]
 
@@ -135,6 +136,29 @@ def memory(home: Home, is_quick: bool) -> Iterator[Figure]:
     )
 
 
+def bulkheads(home: Home, is_quick: bool) -> Iterator[Figure]:
+    """The slowest hundredth of an app's calls, beside others that hang and flood, and without them."""
+    home.configure(APPS)
+    text = "hello"
+    require(f"{text}\n", home.answer(TASAK, "stdlib", "echo", "--text", text))
+    call = DaemonCall(home, "stdlib", "echo", "--text", text, expected=text)
+    calls = 100 if is_quick else 500
+
+    def beside_trouble() -> float:
+        with Trouble(home):
+            return slowest_hundredth(call.on_new_connection, calls)
+
+    yield Figure(
+        name="bulkheads",
+        ours="p99 of calls beside apps that hang and flood",
+        reference="without them",
+        pairs=interleaved(
+            beside_trouble, lambda: slowest_hundredth(call.on_new_connection, calls), 2 if is_quick else 21
+        ),
+        target=Target(at_most=2.0),
+    )
+
+
 ROWS: dict[str, Row] = {
     "warm-call": warm_call,
     "daemon-call": daemon_call,
@@ -142,11 +166,17 @@ ROWS: dict[str, Row] = {
     "first-call": first_call,
     "big-result": big_result,
     "memory": memory,
+    "bulkheads": bulkheads,
 }
 
 
 def least(once: Callable[[], float]) -> float:
     return min(once() for _ in range(BATCH))
+
+
+def slowest_hundredth(once: Callable[[], float], calls: int) -> float:
+    """Of so many calls in a row, 99 in 100 take less."""
+    return sorted(once() for _ in range(calls))[calls * 99 // 100]
 
 
 def memory_after(home: Home, statement: str) -> int:
