@@ -1,9 +1,42 @@
-import shutil
-from collections.abc import Iterator
+"""What holds for every test: it leaves nothing behind, and holds up no loop."""
 
+import asyncio
+import gc
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import psutil
 import pytest
 
+from tasak.testing import LeftBehind
+from tasak.testing.leaks import Belongings, Thing, children, describe_process, descriptors, tasks, threads
 from tests.shell import Shell
+
+# What is let go of is often gone a moment later: a thread that waits for a process, the far end of a socket.
+SETTLING_TIME = 5.0
+POLL_INTERVAL = 0.01
+
+# More than what a busy machine does to us by itself.
+LONGEST_STEP = 2.0
+
+# What asyncio says of a step that took longer, and of exceptions that reach nobody.
+COMPLAINTS = ("Executing ", "Exception in callback", "Task exception was never", "Future exception was never")
+
+# The task of a library that test servers use: one for each loop, and for good.
+FOREIGN = "_shutdown_watcher"
+
+# One port cannot be that of all the daemons that tests run side by side.
+os.environ["TASAK_DAEMON_PORT"] = "off"
+
+# Where pytest says which test runs: a mark in the environment of all that is started meanwhile with ours.
+RUNNING_TEST = "PYTEST_CURRENT_TEST"
 
 
 @pytest.fixture
@@ -12,11 +45,153 @@ def shell() -> Iterator[Shell]:
         yield made
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "keeps(reason): what the tests of a module share outlives each of them")
+    config.addinivalue_line("markers", "unruly(reason): holding up a loop, or losing an exception in it, is the point")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without Node.js there is no server from npm: those tests are left out, and one line says so."""
+    watch_loops(items)
+    longest_first(items)
     if shutil.which("npx"):
         return
     of_node = [item for item in items if item.get_closest_marker("node")]
     config.hook.pytest_deselected(items=of_node)
     items[:] = [item for item in items if item not in of_node]
     config.get_terminal_writer().line(f"npx is not there: {len(of_node)} tests of servers from npm are left out")
+
+
+def longest_first(items: list[pytest.Item]) -> None:
+    """Files whose tests may take long begin first: the last worker at work is then not alone for minutes."""
+    longest: dict[Path, float] = {}
+    for item in items:
+        bound = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0.0), float(bound.args[0]) if bound and bound.args else 0.0)
+    items.sort(key=lambda item: -longest[item.path])
+
+
+# ── nothing is left behind ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Threads, descriptors and processes are as they were, once the test and its fixtures are over.
+
+    Takes some 2 ms. A module whose tests share a daemon, say, is marked with `keeps` and the reason.
+    """
+    if request.node.get_closest_marker("keeps"):
+        yield
+        return
+    before = belongings()
+    yield
+    deadline = time.monotonic() + SETTLING_TIME
+    while is_left([*belongings().since(before), *marked(request.node.nodeid)], deadline):
+        gc.collect()  # what nobody refers to any more may have let go of nothing yet
+        time.sleep(POLL_INTERVAL)
+
+
+def is_left(things: Sequence[Callable[[], str]], deadline: float) -> bool:
+    if things and time.monotonic() > deadline:
+        raise LeftBehind("left behind:\n" + "\n".join(f"  {describe()}" for describe in things))
+    return bool(things)
+
+
+def belongings() -> Belongings:
+    return Belongings(dict([*threads(), *descriptors(), *offspring()]))
+
+
+def offspring() -> Iterator[Thing]:
+    """Children, and theirs. On Linux without a look at everybody's processes, which takes a hundred times as long."""
+    if sys.platform != "linux":
+        yield from children()
+        return
+    seeking = [os.getpid()]
+    while seeking:
+        born = children_of(seeking.pop())
+        seeking += born
+        for pid in born:
+            try:
+                process = psutil.Process(pid)
+            except psutil.NoSuchProcess:
+                continue
+            yield process, partial(describe_process, process)
+
+
+def children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, listing.read_text().split())
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def marked(test: str) -> Iterator[Callable[[], str]]:
+    """What was started in the test, wherever it has gone since."""
+    for process in processes_with_environment() if sys.platform == "linux" else psutil.process_iter():
+        try:
+            value = process.environ().get(RUNNING_TEST, "")
+        except psutil.Error:
+            continue
+        if value.startswith(f"{test} (") and process.pid != os.getpid():
+            yield partial(describe_process, process)
+
+
+def processes_with_environment() -> Iterator[psutil.Process]:
+    """Those whose environment names a test: psutil takes its time for each that it is asked about."""
+    wanted = f"{RUNNING_TEST}=".encode()
+    for pid in psutil.pids():
+        try:
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes():
+                yield psutil.Process(pid)
+        except (OSError, psutil.NoSuchProcess):
+            continue
+
+
+# ── nothing holds up the loop ────────────────────────────────────────────────────────────────────────────────────
+
+
+def watch_loops(items: Sequence[pytest.Item]) -> None:
+    """Have each test that runs in a loop use `orderly_loop`, within `leaves_nothing`."""
+    for item in items:
+        names = getattr(item, "fixturenames", [])
+        if item.get_closest_marker("asyncio") and "orderly_loop" not in names:
+            names.insert(names.index("leaves_nothing") + 1, "orderly_loop")
+
+
+@pytest.fixture
+async def orderly_loop(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """No task outlives the test and its fixtures, no step of the loop is a long one, no exception is lost in it."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = LONGEST_STEP
+    # The times alone: with a traceback of each callback and future the tests would take a third longer.
+    loop.get_debug = lambda: False  # type: ignore[method-assign]
+    before = own_tasks()
+    with complaints_of_asyncio() as complaints:
+        yield
+        deadline = time.monotonic() + SETTLING_TIME
+        while is_left(own_tasks().since(before), deadline):  # noqa: ASYNC110 - the end of a task of anybody's
+            await asyncio.sleep(POLL_INTERVAL)
+    assert [] == complaints or request.node.get_closest_marker("unruly")
+
+
+def own_tasks() -> Belongings:
+    return Belongings({task: describe for task, describe in tasks() if FOREIGN not in describe()})
+
+
+@contextmanager
+def complaints_of_asyncio() -> Iterator[list[str]]:
+    """What it logs meanwhile."""
+    heard: list[str] = []
+    listener = logging.Handler(logging.WARNING)
+    listener.addFilter(lambda record: record.getMessage().startswith(COMPLAINTS))
+    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("asyncio")
+    log.addHandler(listener)
+    try:
+        yield heard
+    finally:
+        log.removeHandler(listener)

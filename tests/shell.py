@@ -41,7 +41,12 @@ class Shell:
         # Not pytest's tmp_path: socket paths are short.
         self.home = Path(tempfile.mkdtemp(prefix="tasak", dir="/tmp"))
         self.cwd = self.home
-        self.env = {"HOME": str(self.home), "PATH": f"{TASAK.parent}:{os.environ['PATH']}"}
+        self.env = {
+            "HOME": str(self.home),
+            "PATH": f"{TASAK.parent}:{os.environ['PATH']}",
+            # One port cannot be that of all the daemons that tests run side by side.
+            "TASAK_DAEMON_PORT": "off",
+        }
 
     def __enter__(self) -> Self:
         return self

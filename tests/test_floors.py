@@ -56,6 +56,9 @@ def loaded_by(module: str) -> set[str]:
         ("tasak.cli.main", NOT_FOR_THE_COMMAND),
         ("tasak.core.gateway", NOT_FOR_THE_GATEWAY),
         ("tasak.transports.stdio", {"mcp"}),
+        ("tasak.transports.http", {"mcp", "httpx2", "pydantic"}),
+        ("tasak.transports.sse", {"mcp", "httpx2", "pydantic"}),
+        ("tasak.auth.options", {"mcp", "aiohttp", "pydantic"}),
     ],
 )
 def test_importing_it_loads_nothing_heavy(module, heavy):

@@ -26,10 +26,12 @@ CALLS = {
     "python": ["demo", "add", "--a", "2", "--b", "3"],
 }
 
-# One of each server and kind of end.
-QUICK = ("text", "the server's refusal", "python")
-
-pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.node,
+    pytest.mark.timeout(300),
+    pytest.mark.keeps("the daemon and the servers from npm serve the whole module"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         yield shell
 
 
-@pytest.mark.parametrize(
-    "words",
-    [pytest.param(words, id=name, marks=[] if name in QUICK else [pytest.mark.slow]) for name, words in CALLS.items()],
-)
+@pytest.mark.parametrize("words", CALLS.values(), ids=list(CALLS))
 def test_both_roads_print_the_same(world: Shell, words: list[str]) -> None:
     through_the_daemon = world(*words)
 

@@ -1,0 +1,25 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.reliability.commands import Commands
+from tests.reliability.world import World
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[World]:
+    """One whose daemon the tests of a module share: they are marked with `keeps`."""
+    with World() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Commands]:
+    with Commands() as made:
+        yield made
