@@ -173,13 +173,14 @@ async def serve(
     gateway = Gateway(state, environment=os.environ)
     service = Service(gateway=gateway, instance=gateway.instance, uptime=lambda: time.monotonic() - BORN, stop=stop.set)
     entrances = [await Entrance.open(create_app(service), listening, share=SOCKET_SHARE)]
-    write_private(state.pid_file, f"{os.getpid()}\n")
     gateway.manager.start_cleanup()
     endings = Endings(service, stop, DRAIN)
     endings.listen()
     # Their default would end it.
     for number in (signal.SIGUSR1, signal.SIGQUIT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: log.error("asked what it does\n%s", state_dump()))
+    # From here on somebody may know where to send a signal.
+    write_private(state.pid_file, f"{os.getpid()}\n")
     watch = asyncio.create_task(endings.end_without(state.socket, own), name="watch over the socket")
     announce()
     log.info("ready")
