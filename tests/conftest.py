@@ -51,15 +51,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without Node.js there is no server from npm: those tests are left out, and one line says so."""
+    """Tests of what this machine does not have are left out."""
     watch_loops(items)
     longest_first(items)
-    if shutil.which("npx"):
+    leave_out(config, items, "node", "npx", "servers from npm")
+    leave_out(config, items, "compiler", "cc", "the native launcher")
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item], marker: str, program: str, what: str) -> None:
+    """Without the program, the tests with that marker are left out, and one line says so."""
+    if shutil.which(program):
         return
-    of_node = [item for item in items if item.get_closest_marker("node")]
-    config.hook.pytest_deselected(items=of_node)
-    items[:] = [item for item in items if item not in of_node]
-    config.get_terminal_writer().line(f"npx is not there: {len(of_node)} tests of servers from npm are left out")
+    left_out = [item for item in items if item.get_closest_marker(marker)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+    config.get_terminal_writer().line(f"{program} is not there: {len(left_out)} tests of {what} are left out")
 
 
 def longest_first(items: list[pytest.Item]) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tasak.client.fast import Handover
 from tasak.request import Request
@@ -12,12 +12,16 @@ from tasak.request import Request
 if TYPE_CHECKING:
     from _socket import socket
 
+Launcher: TypeAlias = Literal["native", "python"]
+
 
 @dataclass(kw_only=True)
 class Asked:
     """Our own options, and what the hot path left."""
 
     handover: Handover
+    launcher: Launcher = "python"
+    """Which one has tried the hot path."""
     wants_json: bool = False
     timeout: float | None = None
     session: str | None = None

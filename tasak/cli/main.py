@@ -10,7 +10,7 @@ import click
 from tasak import __version__
 from tasak.cli import output
 from tasak.cli.apps import call_tool, list_apps, list_tools
-from tasak.cli.asked import Asked
+from tasak.cli.asked import Asked, Launcher
 from tasak.cli.auth_commands import auth
 from tasak.cli.daemon_commands import daemon, with_json
 from tasak.cli.diagnosis_commands import connections, metrics, ping, plugins
@@ -22,6 +22,8 @@ from tasak.cli.trust_command import trust
 from tasak.client.fast import Handover
 from tasak.errors import BadArguments, Cancelled, InternalError, TasakError, UnknownApp
 from tasak.wire import LONGEST_TIMEOUT, RESERVED
+
+LAUNCHERS: dict[Launcher, str] = {"native": "native", "python": "Python"}
 
 
 class Seconds(click.FloatRange):
@@ -107,11 +109,17 @@ def app_command(asked: Asked, words: Sequence[str]) -> int:
 @with_json
 @click.pass_obj
 def version(asked: Asked) -> int:
-    """Say which version this is."""
+    """Say which version this is, and which launcher runs."""
     if asked.wants_json:
-        output.print_json({"version": __version__, "python": sys.version.split()[0]})
+        output.print_json(
+            {
+                "version": __version__,
+                "python": sys.version.split()[0],
+                "launcher": asked.launcher,
+            }
+        )
     else:
-        output.print_line(f"tasak {__version__}")
+        output.print_line(f"tasak {__version__} ({LAUNCHERS[asked.launcher]} launcher)")
     return 0
 
 
@@ -127,12 +135,12 @@ for command in (auth, daemon, doctor, lock, ping, connections, metrics, outcome,
     cli.add_command(command)
 
 
-def main(words: list[str], handover: Handover) -> int:
+def main(words: list[str], handover: Handover, launcher: Launcher = "python") -> int:
     """Run the command line; the exit status."""
     output.keep_closed()
     try:
         with redirect_stdout(output.Printed()):
-            return run(words, Asked(handover=handover))
+            return run(words, Asked(handover=handover, launcher=launcher))
     except output.ReaderGone:
         return output.quiet_end()
     except output.CannotWrite as problem:

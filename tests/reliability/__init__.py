@@ -35,7 +35,7 @@ TROUBLE = "cli/test_trouble.py::"
 OUTCOME = "cli/test_outcome.py::"
 PLUGINS = "cli/test_plugins.py::"
 CLIENT = "client/test_client.py::"
-FAST = "client/test_fast.py::"
+LAUNCHERS = "client/test_launchers.py::"
 LAUNCHER = "client/test_launcher.py::"
 PATIENCE = "client/test_patience.py::"
 REPLACER = "client/test_replacer.py::"
@@ -74,7 +74,7 @@ ROWS = {
             f"{ONCE}test_a_call_that_the_daemon_may_have_run_is_not_made_again",
             f"{CLIENT}test_an_answer_that_says_nothing_known_may_have_run",
             f"{CUTS}test_a_command_whose_reply_breaks_off_says_so_and_does_not_ask_again",
-            f"{FAST}test_no_cut_makes_a_second_connection_and_none_looks_like_success",
+            f"{LAUNCHERS}test_no_cut_makes_a_second_connection_and_none_looks_like_success",
             f"{PATIENCE}test_a_daemon_that_is_not_there_any_more_leaves_the_outcome_open",
         ),
     ),
@@ -83,7 +83,7 @@ ROWS = {
         "the call is made directly, once",
         (
             f"{ONCE}test_where_nobody_listens_the_call_is_made_directly_and_once",
-            f"{FAST}test_whatever_else_stands_in_the_place_of_the_socket_is_no_daemon",
+            f"{LAUNCHERS}test_whatever_else_stands_in_the_place_of_the_socket_is_no_daemon",
         ),
     ),
     "D4": Row(

@@ -18,7 +18,7 @@ OPENAPI = "security/test_openapi.py::"
 SECRETS = "security/test_secrets.py::"
 STORE = "auth/test_store.py::"
 DOCTOR = "cli/test_doctor.py::"
-FAST = "client/test_fast.py::"
+LAUNCHERS = "client/test_launchers.py::"
 CONFIG = "core/test_config.py::"
 FILE = "core/test_config_file.py::"
 POLICY = "core/test_policy.py::"
@@ -107,7 +107,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
         Row(
             "another user's listener in the place of the daemon",
             "it is told nothing",
-            (f"{FAST}test_the_daemon_of_another_user_is_told_nothing",),
+            (f"{LAUNCHERS}test_the_daemon_of_another_user_is_told_nothing",),
         ),
         Row(
             "a pid of somebody else's in the pid file",
