@@ -937,11 +937,11 @@ folders = words_of_bytes.map(lambda name: b"cwd" + name.replace(b"/", b""))
 variables = st.dictionaries(words_of_bytes.map(lambda name: b"X" + name.replace(b"=", b"")), words_of_bytes, max_size=5)
 
 
-@pytest.fixture(scope="module")
-def listening(native: Launcher) -> Iterator[DaemonStub]:
+@pytest.fixture(scope="module", params=["native", pytest.param("sanitized", marks=pytest.mark.slow)])
+def listening(request: pytest.FixtureRequest) -> Iterator[DaemonStub]:
     """In whose home is the launcher in C, which leaves to nobody what it does not do."""
     with DaemonStub(answer(plain(b""))) as daemon:
-        copy_with(native, daemon.home, ":")
+        copy_with(request.getfixturevalue(request.param), daemon.home, ":")
         yield daemon
 
 
