@@ -666,7 +666,7 @@ def reading(request: pytest.FixtureRequest) -> Reading:
     return fast.plain_answer if request.param == "python" else request.getfixturevalue("native_reading")
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(status_lines, lines, st.sampled_from(["\r\n\r\n", "\r\n\r\nok", "\r\n", ""]))
 def test_what_is_called_plain_is_what_http_client_reads(reading, status_line, lines, end):
     seen = "\r\n".join([status_line, *lines]).encode() + end.encode()
@@ -681,7 +681,7 @@ def test_what_is_called_plain_is_what_http_client_reads(reading, status_line, li
 
 
 @pytest.mark.compiler
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(status_lines, lines, st.sampled_from(["\r\n\r\n", "\r\n\r\nok", "\r\n", ""]))
 def test_both_launchers_call_the_same_plain(native_reading, status_line, lines, end):
     seen = "\r\n".join([status_line, *lines]).encode() + end.encode()
