@@ -83,19 +83,17 @@ def is_passing(status: int) -> bool:
     return status >= 500 or status == TOO_MANY_REQUESTS
 
 
-async def ask(client: httpx2.AsyncClient, request: httpx2.Request, reach: Reach) -> httpx2.Response:
-    """The answer to one request, whole; a redirect is an answer.
+async def ask(
+    client: httpx2.AsyncClient, request: httpx2.Request, reach: Reach, *, is_read: bool = True
+) -> httpx2.Response:
+    """The answer to one request; a redirect is an answer. The body may be an endless stream: it is read if `is_read`.
 
     Raises:
         SignInNeeded: the request leads where none may go.
         NotExecuted: there is no answer.
     """
     await reach.check(request.url)
-    return await answer(client, request, is_read=True)
-
-
-async def answer(client: httpx2.AsyncClient, request: httpx2.Request, *, is_read: bool) -> httpx2.Response:
-    """As `ask`, to a URL that is known to be good. The body may be an endless stream: it is read if `is_read`."""
+    reach.watch(request)
     # The SDK makes its requests without a client; a few servers answer in another form to one that does not say.
     request.headers.setdefault("Accept", "application/json")
     request.headers.setdefault("User-Agent", client.headers["User-Agent"])
@@ -139,15 +137,15 @@ async def read(response: httpx2.Response) -> httpx2.Response:
 
 
 async def ask_within_origin(
-    client: httpx2.AsyncClient, request: httpx2.Request, *, is_read: bool = True
+    client: httpx2.AsyncClient, request: httpx2.Request, reach: Reach, *, is_read: bool = True
 ) -> httpx2.Response:
-    """As `answer`, after the redirects that stay where the request was sent and keep what it says."""
-    response = await answer(client, request, is_read=is_read)
+    """As `ask`, after the redirects that stay where the request was sent and keep what it says."""
+    response = await ask(client, request, reach, is_read=is_read)
     for _ in range(REDIRECT_LIMIT):
         following = response.next_request
         if following is None or not is_followed(response, following):
             break
-        response = await answer(client, following, is_read=is_read)
+        response = await ask(client, following, reach, is_read=is_read)
     return response
 
 

@@ -108,12 +108,11 @@ class Conversation:
 
 async def challenged(account: Account, client: httpx2.AsyncClient) -> httpx2.Response:
     """The 401 with which the server asks for a sign-in."""
-    response = await ask_within_origin(
-        client, client.build_request("POST", account.url, json=PING, headers=ACCEPT), is_read=False
-    )
+    ping = client.build_request("POST", account.url, json=PING, headers=ACCEPT)
+    response = await ask_within_origin(client, ping, account.reach, is_read=False)
     if response.status_code in NOT_FOR_POST:
         stream = client.build_request("GET", account.url, headers=ACCEPT_STREAM)
-        response = await ask_within_origin(client, stream, is_read=False)
+        response = await ask_within_origin(client, stream, account.reach, is_read=False)
     if response.status_code == UNAUTHORIZED:
         return response
     said = f"HTTP {response.status_code}"

@@ -1,12 +1,15 @@
 """Where a sign-in may lead. The server names the addresses, and a server need not be a friend.
 
 Only encrypted connections are made, except on this machine and to what the user has named; and none to an address
-inside the user's network that the user has not named: the server might want to see what answers there.
+inside the user's network that the user has not named: the server might want to see what answers there. A name is looked
+up before it is connected to, and what counts is where the connection has led.
 """
 
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import httpx2
 from mcp.shared.auth import OAuthMetadata
@@ -18,6 +21,9 @@ from tasak.inert import one_line
 URL_LIMIT = 16 * 1024
 
 LOOPBACK_NAME = "localhost"
+
+# Behind which a network has the Internet of IPv4, and perhaps its own (RFC 6052).
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -43,12 +49,20 @@ class Reach:
         Raises:
             SignInNeeded: it breaks one.
         """
-        problem = self._fault(url) or await self._fault_of_address(url)
-        if problem is not None:
-            raise SignInNeeded(
-                f"the server sends the sign-in to {shown(url)}, {problem}",
-                fix="if you trust it, name the authorization server in the config: `auth: {type: oauth, issuer: URL}`",
-            )
+        refuse(url, self._fault(url))
+        if not self._is_named(url):
+            self.check_addresses(url, await addresses_of(url.host))
+
+    def check_addresses(self, url: httpx2.URL, addresses: Iterable[Address]) -> None:
+        """Hold against the rules where connections to a URL lead. Raises as `check`."""
+        refuse(url, self._fault_of_addresses(url, list(addresses)))
+
+    def watch(self, request: httpx2.Request) -> None:
+        """Have the request fail, as `check` does, where its connection leads to an address that is not good.
+
+        A name may lead elsewhere by then than when it was checked. Nothing but an empty connection gets there.
+        """
+        request.extensions = {**request.extensions, "trace": Watch(self, request.url).note}
 
     def _fault(self, url: httpx2.URL) -> str | None:
         if len(str(url)) > URL_LIMIT:
@@ -57,10 +71,9 @@ class Reach:
             return "which is not encrypted"
         return None
 
-    async def _fault_of_address(self, url: httpx2.URL) -> str | None:
+    def _fault_of_addresses(self, url: httpx2.URL, addresses: list[Address]) -> str | None:
         if self._is_named(url):
             return None
-        addresses = await addresses_of(url.host)
         is_own_port = self._own_port is not None and url.port == self._own_port
         if is_own_port and any(address.is_loopback for address in addresses):
             return "which is this program itself"
@@ -72,6 +85,39 @@ class Reach:
 
     def _is_named(self, url: httpx2.URL) -> bool:
         return any(same_origin(url, named) for named in self._named)
+
+
+class Watch:
+    """Looks where the connection for a URL has led, before a byte is sent over it: a `trace` of httpx2."""
+
+    def __init__(self, reach: Reach, url: httpx2.URL) -> None:
+        self._reach = reach
+        self._url = url
+        self._is_direct = False
+
+    async def note(self, event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith("connect_tcp.started"):
+            # Else it is a proxy, which looks the name up by itself.
+            self._is_direct = info["host"] == self._url.raw_host.decode("ascii")
+        elif event.endswith("connect_tcp.complete") and self._is_direct:
+            await self._look(info["return_value"])
+
+    async def _look(self, stream: Any) -> None:
+        address, *_ = stream.get_extra_info("server_addr")
+        try:
+            self._reach.check_addresses(self._url, [parsed(address)])
+        except SignInNeeded:
+            await stream.aclose()
+            raise
+
+
+def refuse(url: httpx2.URL, problem: str | None) -> None:
+    """Raises SignInNeeded where there is a problem."""
+    if problem is not None:
+        raise SignInNeeded(
+            f"the server sends the sign-in to {shown(url)}, {problem}",
+            fix="if you trust it, name the authorization server in the config: `auth: {type: oauth, issuer: URL}`",
+        )
 
 
 def same_issuer(one: str, other: str) -> bool:
@@ -102,9 +148,12 @@ async def addresses_of(host: str) -> list[Address]:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return []
-    return [unwrapped(ipaddress.ip_address(address[0])) for *_, address in found]
+    return [parsed(address[0]) for *_, address in found]
 
 
-def unwrapped(address: Address) -> Address:
-    """An IPv4 address that is written as an IPv6 one, as itself."""
-    return (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address
+def parsed(text: object) -> Address:
+    """The address; one of IPv4 that is written as one of IPv6, as itself."""
+    address = ipaddress.ip_address(str(text))
+    if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address in NAT64):
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address

@@ -78,9 +78,8 @@ async def refreshed(account: Account, found: SignedIn, token: OAuthToken, refres
     """
     account.reach.trust(found.server.metadata)
     request = refresh_request(account, found, refresh_token)
-    await account.reach.check(request.url)
     async with account.client() as client:
-        response = await ask_within_origin(client, request)
+        response = await ask_within_origin(client, request, account.reach)
     if problem := Refused.found_in(response):
         raise problem
     try:

@@ -168,5 +168,4 @@ async def revoke(account: Account, dropped: SignedIn) -> None:
     with suppress(TasakError, TimeoutError):
         account.reach.trust(dropped.server.metadata)
         async with asyncio.timeout(REVOCATION_TIMEOUT), account.client() as client:
-            await account.reach.check(request.url)
-            await ask_within_origin(client, request)
+            await ask_within_origin(client, request, account.reach)

@@ -28,6 +28,7 @@ async def refusal(url: str, app: str = APP, issuer: str | None = None) -> str | 
         "https://mcp.example.com/.well-known/oauth-protected-resource",
         "https://93.184.216.34/token",
         "https://[2606:2800:220:1:248:1893:25c8:1946]/token",
+        "https://[64:ff9b::93.184.216.34]/token",
         # Where nobody but a proxy knows the address.
         "https://nobody-knows.invalid/token",
     ],
@@ -47,6 +48,7 @@ async def test_a_public_address_is_good(url):
         "localhost",
         "[::ffff:127.0.0.1]",
         "[::ffff:10.0.0.1]",
+        "[64:ff9b::10.0.0.1]",
         "[fe80::1]",
         "[fd00::1]",
         "0.0.0.0",

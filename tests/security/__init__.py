@@ -351,6 +351,15 @@ ROWS: dict[str, tuple[Row, ...]] = {
             ),
         ),
         Row(
+            "a name that leads to this machine, or into your network, by the time it is connected to",
+            "where the connection has led counts: not a byte of a sign-in goes there",
+            (
+                f"{OAUTH}test_a_name_that_leads_to_us_by_the_time_of_the_connection_gets_no_byte",
+                f"{OAUTH}test_a_token_is_not_renewed_where_a_name_leads_to_us_by_then",
+                f"{OAUTH}test_a_proxy_is_not_taken_for_what_is_reached_through_it",
+            ),
+        ),
+        Row(
             "a redirect, or an endpoint, of another origin",
             "not followed: nothing goes there, no header and no argument",
             (

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from aiohttp import web
+from pydantic import AnyHttpUrl
 
 from tasak.auth import asking
 from tasak.auth.sign_in import AppSignIn
@@ -92,6 +94,64 @@ class Stranger:
         self.answers[METADATA] = as_json(truth | metadata)
         client = {"client_id": "made", "redirect_uris": ["http://127.0.0.1/callback"]}
         self.answers["/register"] = as_json(client, 201)
+
+
+class Capture:
+    """A listener on this machine that keeps every byte, and answers any request but a proxy's CONNECT with this."""
+
+    def __init__(self, answer: bytes = b"") -> None:
+        self.answer = answer
+        self.got: asyncio.Queue[bytes] = asyncio.Queue()
+        """What came over each connection, once that has ended."""
+        self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator["Capture"]:
+        server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield self
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got = await reader.read(4096)
+        if got and not got.startswith(b"CONNECT"):
+            writer.write(self.answer)
+        with contextlib.suppress(ConnectionError):
+            writer.write_eof()
+            got += await reader.read()
+        writer.close()
+        self.got.put_nowait(got)
+
+    async def ended(self) -> bytes:
+        """What came over the next connection to end."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.got.get()
+
+
+class Names:
+    """A resolver whose answers for `login.example.com` are these, one after the other, and the last one ever after.
+
+    None is no answer. Other names are looked up as ever.
+    """
+
+    name = "login.example.com"
+
+    def __init__(self, *addresses: str | None) -> None:
+        self.addresses = list(addresses)
+        self.lookups = 0
+        self._other = asyncio.get_running_loop().getaddrinfo
+
+    async def getaddrinfo(self, host: str | bytes, port: Any, **how: Any) -> list[Any]:
+        if host not in (self.name, self.name.encode()):
+            return await self._other(host, port, **how)
+        self.lookups += 1
+        address = self.addresses.pop(0) if len(self.addresses) > 1 else self.addresses[0]
+        if address is None:
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port or 0))]
+
+    def are_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self.getaddrinfo)
 
 
 def as_json(body: Any, status: int = 200) -> web.Response:
@@ -215,6 +275,73 @@ async def test_the_question_who_asks_is_not_led_elsewhere(tmp_path, server, othe
     await login(tmp_path, f"{server.origin}/mcp")
 
     assert [] == other.got
+
+
+PUBLIC = "93.184.216.34"
+
+
+@pytest.mark.parametrize("named_as", ["the authorization server", "its registration", "the metadata"])
+@pytest.mark.parametrize("first", [PUBLIC, None])
+@pytest.mark.parametrize("is_own_port", [False, True])
+async def test_a_name_that_leads_to_us_by_the_time_of_the_connection_gets_no_byte(
+    tmp_path, server, monkeypatch, named_as, first, is_own_port
+):
+    names = Names(first, "127.0.0.1")
+    names.are_used(monkeypatch)
+    async with Capture().listening() as inside:
+        where = f"https://{names.name}:{inside.port}"
+        server.name_server(where if named_as == "the authorization server" else server.origin)
+        server.publish(registration_endpoint=f"{where}/register")
+        if named_as == "the metadata":
+            server.challenge(f"{where}{RESOURCE}")
+
+        refused = await login(tmp_path, f"{server.origin}/mcp", own_port=inside.port if is_own_port else None)
+
+        assert b"" == await inside.ended()
+    assert SignInNeeded is type(refused)
+    assert ("which is this program itself" if is_own_port else "inside your own network") in refused.message
+    assert 2 == names.lookups
+
+
+async def test_a_token_is_not_renewed_where_a_name_leads_to_us_by_then(tmp_path, monkeypatch):
+    clock, names = Clock(), Names(PUBLIC, "127.0.0.1")
+    async with protected_server(is_separate=True) as server, Capture().listening() as inside:
+        sign_in = await signed_in(server, tmp_path, now=clock)
+        store = TokenStore(tmp_path)
+        found = store.find(server.url, None)
+        assert found is not None
+        assert found.server.metadata is not None
+        elsewhere = {"token_endpoint": AnyHttpUrl(f"https://{names.name}:{inside.port}/token")}
+        moved = found.server.metadata.model_copy(update=elsewhere)
+        store.put(found.server.model_copy(update={"metadata": moved}), found.login)
+        names.are_used(monkeypatch)
+        clock.time += 4000
+
+        with pytest.raises(SignInNeeded, match="inside your own network"):
+            await status_of_call(sign_in, server.url)
+
+        assert b"" == await inside.ended()
+
+
+async def test_a_proxy_is_not_taken_for_what_is_reached_through_it(tmp_path, monkeypatch):
+    """The name is its to look up; that it is on this machine itself does no harm."""
+    names = Names(PUBLIC)
+    names.are_used(monkeypatch)
+    challenge = f'Bearer resource_metadata="https://{names.name}{RESOURCE}"'
+    answer = f"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n"
+    async with Capture(answer.encode()).listening() as proxy:
+        options = {"url": "http://mcp.example.com/mcp", "proxy": f"http://127.0.0.1:{proxy.port}"}
+        app = AppConfig(name="app", options=options, directory=None, path="")
+
+        with pytest.raises(NotExecuted, match=f"https://{names.name}{RESOURCE}, which the sign-in needs, cannot be"):
+            await AppSignIn("app", tmp_path, own_port=proxy.port).login(
+                options["url"], "oauth", client=lambda: plain_client(app), opens_browser=False
+            )
+
+        got = [await proxy.ended(), await proxy.ended()]
+    assert [b"CONNECT login.example.com:443 HTTP/1.1"] == [
+        each.partition(b"\r\n")[0] for each in got if not each.startswith(b"POST http://mcp.example.com/mcp ")
+    ]
 
 
 async def test_a_token_that_is_taken_back_is_shown_to_no_other_server(tmp_path, other):
