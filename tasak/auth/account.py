@@ -49,7 +49,7 @@ class Account:
     @property
     def issuer(self) -> str | None:
         """The only authorization server that may be used: the configured one, or, for a client that was registered
-        by hand, the one that it was used with. Elsewhere its secret would be shown to a stranger."""
+        by hand, the one that it was used with."""
         if self.auth.issuer or not self.is_registered_by_hand:
             return self.auth.issuer
         found = self.signed_in()

@@ -33,7 +33,10 @@ AUTH_SCHEMA: dict[str, Any] = {
             "items": {"type": "string"},
         },
         "client_metadata_url": {"description": "The https URL of a client metadata document", "type": "string"},
-        "issuer": {"description": "The authorization server to use, and no other", "type": "string"},
+        "issuer": {
+            "description": "The authorization server to use, and no other; needed with a secret or a key",
+            "type": "string",
+        },
         "redirect_port": {
             "description": "The port of 127.0.0.1 that you registered for the callback",
             "type": "integer",
@@ -72,6 +75,11 @@ class OAuth:
         """Tells this client's sign-in from another one's at the same server."""
         return self.client_id or self.client_metadata_url
 
+    @property
+    def has_secret(self) -> bool:
+        """Whether an authorization server is shown what only the right one may see."""
+        return self.client_secret is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCredentials:
@@ -88,6 +96,10 @@ class ClientCredentials:
     @property
     def key(self) -> str:
         return self.client_id
+
+    @property
+    def has_secret(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,9 +104,7 @@ class PersonProvider(OAuthClientProvider):
         raise wrong_issuer(self._account, advertised[0], self._issuer)
 
     async def _perform_authorization(self) -> httpx2.Request:
-        found = issuer_of(self.context)
-        if self._issuer is not None and not same_issuer(found, self._issuer):
-            raise wrong_issuer(self._account, found, self._issuer)
+        hold_to_issuer(self._account, self.context)
         refuse_without_pkce(self._account, self.context.oauth_metadata)
         self._refuse_outgrown()
         choose_how_to_show_secret(self._account, self.context)
@@ -133,6 +131,7 @@ class SecretProvider(ClientCredentialsOAuthProvider):
         self.context.client_metadata = machine(BASIC, wanted)
 
     async def _perform_authorization(self) -> httpx2.Request:
+        hold_to_issuer(self._account, self.context)
         choose_how_to_show_secret(self._account, self.context)
         return await super()._perform_authorization()
 
@@ -145,7 +144,12 @@ class KeyProvider(PrivateKeyJWTOAuthProvider):
             super().__init__(
                 account.url, Beginning(None), auth.client_id, signer(account, auth, key), issuer=account.issuer
             )
+        self._account = account
         self.context.client_metadata = machine(PRIVATE_KEY, wanted)
+
+    async def _perform_authorization(self) -> httpx2.Request:
+        hold_to_issuer(self._account, self.context)
+        return await super()._perform_authorization()
 
 
 def machine(method: TokenEndpointAuthMethod, wanted: str | None) -> ClientMetadata:
@@ -200,16 +204,42 @@ def issuer_of(context: OAuthContext) -> str:
     return context.auth_server_url or context.get_authorization_base_url(context.server_url)
 
 
+def hold_to_issuer(account: Account, context: OAuthContext) -> None:
+    """Go on only at the authorization server to which the client belongs.
+
+    Raises:
+        BadConfig: it would be shown a secret, and the user has not named it.
+        SignInNeeded: it is another one.
+    """
+    found = issuer_of(context)
+    if account.auth.has_secret and account.auth.issuer is None:
+        raise unnamed_issuer(account, found)
+    if account.issuer is not None and not same_issuer(found, account.issuer):
+        raise wrong_issuer(account, found, account.issuer)
+
+
+def unnamed_issuer(account: Account, found: str) -> BadConfig:
+    return BadConfig(
+        f"{account.app}: the server sends the sign-in to {one_line(found)}, "
+        "and the config does not say that the client belongs there",
+        fix=f"if you registered the client there, write this under `auth:`, too: `issuer: {one_line(found)}`",
+    )
+
+
 def wrong_issuer(account: Account, found: str, wanted: str) -> SignInNeeded:
+    if account.auth.issuer is not None:
+        mend = "change `issuer:` in the config"
+    else:
+        mend = f"forget the old one: tasak auth logout {account.app}"
     return SignInNeeded(
         f"the server sends the sign-in to {one_line(found)}, but it belongs to {one_line(wanted)}",
-        fix=f"if that is right, change `issuer:` in the config, or forget the old one: tasak auth logout {account.app}",
+        fix=f"if that is right, {mend}",
     )
 
 
 @contextmanager
 def no_warning_without_issuer() -> Iterator[None]:
-    """The SDK wants an issuer at once; ours is known after the first sign-in, and held to from then on."""
+    """The SDK wants an issuer at once; where ours is missing, the error is to name the one that the server names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MCPDeprecationWarning)
         yield

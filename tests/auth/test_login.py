@@ -94,12 +94,17 @@ async def test_a_client_metadata_document_stands_for_a_registration(tmp_path):
     assert [DOCUMENT] == [form["client_id"] for form in server.authority.forms]
 
 
+def with_secret(authority: AuthorizationServer, secret: str = "s3cret") -> dict[str, str]:
+    """The `auth` of a client that was registered there by hand, with a secret."""
+    return {"type": "oauth", "client_id": "by-hand", "client_secret": secret, "issuer": authority.issuer}
+
+
 @pytest.mark.parametrize("secret", [None, "s3cret"])
 async def test_a_client_that_was_registered_by_hand_is_used(tmp_path, secret):
     authority = AuthorizationServer(registers=False)
     authority.register("by-hand", secret)
-    auth = {"type": "oauth", "client_id": "by-hand", **({"client_secret": secret} if secret else {})}
     async with protected_server(authority, is_separate=True) as server:
+        auth = with_secret(authority, secret) if secret else {"type": "oauth", "client_id": "by-hand"}
         sign_in = await signed_in(server, tmp_path, auth)
 
         assert 200 == await status_of_call(sign_in, server.url, auth)
@@ -110,7 +115,7 @@ async def test_its_secret_is_sent_the_way_that_the_server_takes(tmp_path):
     authority = AuthorizationServer(metadata={"token_endpoint_auth_methods_supported": ["client_secret_post"]})
     authority.register("by-hand", "s3cret", method="client_secret_post")
     async with protected_server(authority, is_separate=True) as server:
-        await signed_in(server, tmp_path, {"type": "oauth", "client_id": "by-hand", "client_secret": "s3cret"})
+        await signed_in(server, tmp_path, with_secret(authority))
 
     assert ["s3cret"] == [form.get("client_secret") for form in authority.forms]
 
@@ -147,18 +152,34 @@ async def test_a_server_that_has_moved_to_another_authorization_server_gets_anot
     assert server.authority.issuer not in kept(tmp_path)
 
 
-async def test_a_client_that_was_registered_by_hand_goes_along_to_no_other_authorization_server(tmp_path):
-    auth = {"type": "oauth", "client_id": "by-hand", "client_secret": "s3cret"}
+@pytest.mark.parametrize(
+    ("secret", "fix"), [(None, "forget the old one: tasak auth logout app"), ("s3cret", "change `issuer:`")]
+)
+async def test_a_client_that_was_registered_by_hand_goes_along_to_no_other_authorization_server(tmp_path, secret, fix):
     authority = AuthorizationServer()
-    authority.register("by-hand", "s3cret")
+    authority.register("by-hand", secret)
     async with protected_server(authority, is_separate=True) as server:
+        auth = with_secret(authority, secret) if secret else {"type": "oauth", "client_id": "by-hand"}
         await signed_in(server, tmp_path, auth)
     async with protected_server(is_separate=True, port=httpx2.URL(server.url).port) as moved:
         with pytest.raises(SignInNeeded, match=f"belongs to {authority.issuer}") as refused:
             await signed_in(moved, tmp_path, auth)
 
-    assert "tasak auth logout app" in (refused.value.fix or "")
+    assert fix in (refused.value.fix or "")
     assert [] == moved.authority.authorizations
+
+
+async def test_nobody_is_sent_off_with_a_secret_before_the_config_says_where_it_belongs(tmp_path):
+    authority = AuthorizationServer()
+    authority.register("by-hand", "s3cret")
+    async with protected_server(authority, is_separate=True) as server:
+        auth = with_secret(authority)
+        issuer = auth.pop("issuer")
+        with pytest.raises(BadConfig, match=f"sends the sign-in to {issuer}") as refused:
+            await signed_in(server, tmp_path, auth)
+
+    assert f"`issuer: {issuer}`" in (refused.value.fix or "")
+    assert [] == authority.authorizations
 
 
 async def test_the_configured_issuer_is_the_only_one(tmp_path):
@@ -433,10 +454,9 @@ async def test_a_server_without_pkce_is_refused(tmp_path):
 async def test_a_secret_that_is_wrong_is_said_with_where_to_look(tmp_path):
     authority = AuthorizationServer()
     authority.register("by-hand", "s3cret")
-    auth = {"type": "oauth", "client_id": "by-hand", "client_secret": "wr0ng"}
     async with protected_server(authority, is_separate=True) as server:
         with pytest.raises(SignInNeeded, match="invalid_client") as refused:
-            await signed_in(server, tmp_path, auth)
+            await signed_in(server, tmp_path, with_secret(authority, "wr0ng"))
 
     assert "`client_id`" in (refused.value.fix or "")
     assert "wr0ng" not in refused.value.message

@@ -177,9 +177,10 @@ def quoting(status: int, body: dict[str, Any], *secrets: str) -> JSONResponse:
 async def test_a_whole_life_of_a_sign_in_logs_no_secret(tmp_path, log):
     authority = AuthorizationServer()
     authority.register("by-hand", "canary-secret")
-    auth = {"type": "oauth", "client_id": "by-hand", "client_secret": "canary-secret"}
     clock = Clock()
     async with protected_server(authority, is_separate=True) as server:
+        by_hand = {"type": "oauth", "client_id": "by-hand", "client_secret": "canary-secret"}
+        auth = {**by_hand, "issuer": authority.issuer}
         browser = Browser()
         sign_in = AppSignIn("app", tmp_path, say=browser.say, now=clock)
         await sign_in.login(server.url, auth, client=httpx2.AsyncClient, opens_browser=False)

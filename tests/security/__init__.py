@@ -17,6 +17,7 @@ OAUTH = "security/test_oauth_attacks.py::"
 OPENAPI = "security/test_openapi.py::"
 SECRETS = "security/test_secrets.py::"
 STORE = "auth/test_store.py::"
+MACHINE = "auth/test_machine.py::"
 DOCTOR = "cli/test_doctor.py::"
 LAUNCHERS = "client/test_launchers.py::"
 CONFIG = "core/test_config.py::"
@@ -348,6 +349,16 @@ ROWS: dict[str, tuple[Row, ...]] = {
                 f"{OAUTH}test_a_page_is_opened_without_a_shell_as_one_word",
                 f"{OAUTH}test_a_token_goes_to_no_other_path_s_app_and_to_no_other_port",
                 f"{OAUTH}test_a_sign_in_carries_none_of_the_app_s_headers_and_nothing_of_the_environment",
+            ),
+        ),
+        Row(
+            "a server that would have a client's secret sent to itself, or to another authorization server",
+            "a secret or a key is used at the `issuer` of the config, and nowhere if there is none",
+            (
+                f"{OAUTH}test_no_server_has_a_client_s_secret_sent_where_it_likes",
+                f"{OAUTH}test_who_takes_another_s_name_gets_neither_its_secret_nor_its_tokens",
+                f"{MACHINE}test_a_secret_or_a_key_is_used_nowhere_before_the_user_has_said_where",
+                f"{MACHINE}test_a_secret_does_not_move_with_the_server",
             ),
         ),
         Row(

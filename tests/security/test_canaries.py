@@ -388,7 +388,7 @@ async def test_no_token_of_a_sign_in_is_seen_anywhere(home):
         household = Household(home, server_of_nothing(), "DEBUG")
         canary = household.canary
         canary.add("client secret of the config", by_hand)
-        auth = {"type": "oauth", "client_id": "by-hand", "client_secret": "${BY_HAND}"}
+        auth = {"type": "oauth", "client_id": "by-hand", "client_secret": "${BY_HAND}", "issuer": authority.issuer}
         home.env |= {"BROWSER": f"{browser(home)} %s", "BY_HAND": by_hand}
         home.configure({"notes": {"url": server.url, "auth": "oauth"}, "mine": {"url": server.url, "auth": auth}})
 

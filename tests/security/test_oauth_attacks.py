@@ -18,7 +18,7 @@ from pydantic import AnyHttpUrl
 from tasak.auth import asking
 from tasak.auth.sign_in import AppSignIn
 from tasak.auth.store import TokenStore
-from tasak.errors import NotExecuted, SignInNeeded, TasakError
+from tasak.errors import BadConfig, NotExecuted, SignInNeeded, TasakError
 from tasak.plugin import AppConfig
 from tasak.transports.web import plain_client
 from tests.auth.authorization_server import AuthorizationServer, bound, origin_of, protected_server
@@ -437,6 +437,30 @@ async def test_a_page_is_opened_without_a_shell_as_one_word(tmp_path):
 # ── what a server is shown ───────────────────────────────────────────────────────────────────────────────────────
 
 BY_HAND = {"type": "oauth", "client_id": "by-hand", "client_secret": "canary-of-the-client"}
+MACHINE = {**BY_HAND, "grant": "client_credentials"}
+
+
+@pytest.mark.parametrize("auth", [BY_HAND, MACHINE])
+@pytest.mark.parametrize("issuer", [None, "https://login.example.com"])
+@pytest.mark.parametrize("named", ["itself", "a friend", "nobody"])
+async def test_no_server_has_a_client_s_secret_sent_where_it_likes(tmp_path, server, other, auth, issuer, named):
+    thief = other if named == "a friend" else server
+    thief.publish()
+    if named == "nobody":
+        server.challenge()
+    else:
+        server.name_server(thief.origin)
+    said: list[str] = []
+
+    refused = await login(
+        tmp_path, f"{server.origin}/mcp", auth if issuer is None else {**auth, "issuer": issuer}, say=said.append
+    )
+
+    assert (BadConfig if issuer is None else SignInNeeded) is type(refused)
+    assert ("the config does not say" if issuer is None else f"belongs to {issuer}") in refused.message
+    assert "POST /mcp" in server.requests
+    assert [] == said
+    assert "canary" not in "".join(server.got + other.got)
 
 
 async def test_who_takes_another_s_name_gets_neither_its_secret_nor_its_tokens(tmp_path, other):
@@ -445,16 +469,17 @@ async def test_who_takes_another_s_name_gets_neither_its_secret_nor_its_tokens(t
     honest = AuthorizationServer()
     honest.register("by-hand", BY_HAND["client_secret"])
     async with protected_server(honest, is_separate=True) as server, Stranger().listening() as hostile:
-        first = await signed_in(server, tmp_path, BY_HAND, now=clock)
+        by_hand = {**BY_HAND, "issuer": honest.issuer}
+        first = await signed_in(server, tmp_path, by_hand, now=clock)
         other.publish(issuer=honest.issuer)
         other.answers["/token"] = as_json({"access_token": "x", "token_type": "Bearer", "expires_in": 3600})
         hostile.name_server(other.origin)
 
-        for auth in (BY_HAND, "oauth"):
+        for auth, said in ((by_hand, f"but it belongs to {honest.issuer}"), ("oauth", "issuer mismatch")):
             refused = await login(tmp_path, f"{hostile.origin}/mcp", auth, now=clock)
-            assert "issuer mismatch" in refused.message
+            assert said in refused.message
         clock.time += 4000
-        status = await status_of_call(first, server.url, BY_HAND)
+        status = await status_of_call(first, server.url, by_hand)
 
     assert 200 == status
     assert not [each for each in other.got if each.startswith("POST /token")]
