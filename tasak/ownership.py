@@ -5,10 +5,12 @@ import os
 import pwd
 import stat
 
+ROOT = 0
+
 
 def is_trusted_owner(uid: int) -> bool:
     """This user, or root, who could do anything here anyway."""
-    return uid in (os.geteuid(), 0)
+    return uid in (os.geteuid(), ROOT)
 
 
 def is_writable_by_others(found: os.stat_result) -> bool:

@@ -42,7 +42,7 @@ class Sources:
         """What the file holds, without the newline at its end.
 
         Raises:
-            BadConfig: it cannot be read, it is empty, or others can read it.
+            BadConfig: it cannot be read, it is empty, or others can use it.
         """
         place = Path(f"{self.home}{path[1:]}" if path.startswith("~/") else self.folder / path)
         what = f"{where}: the file of ${{file:{path}}}"

@@ -283,6 +283,16 @@ ROWS: dict[str, tuple[Row, ...]] = {
             (
                 f"{SECRETS}test_a_file_that_others_can_use_is_refused_with_the_command_that_mends_it",
                 f"{SECRETS}test_a_file_or_a_link_of_another_user_is_refused",
+                f"{SECRETS}test_only_root_may_keep_it_so",
+            ),
+        ),
+        Row(
+            "a file with a secret that root keeps for you, as containers have it",
+            "read, whoever else may read it; refused if anybody but root can write to it",
+            (
+                f"{SECRETS}test_what_root_keeps_for_a_user_is_read_whoever_else_may_read_it",
+                f"{SECRETS}test_what_root_keeps_is_refused_where_others_can_write_to_it",
+                f"{SECRETS}test_a_call_gets_a_secret_of_a_container",
             ),
         ),
         Row(

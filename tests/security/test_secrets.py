@@ -27,6 +27,7 @@ from tasak.plugin import AppConfig
 from tasak.request import Request
 from tasak.secret import HIDDEN, Secret
 from tasak.transports import mcp_remote
+from tests.security.people import OWNER, Home, as_root
 from tests.shell import FAST_APP
 
 SCHEMA: dict[str, Any] = {
@@ -38,8 +39,6 @@ SCHEMA: dict[str, Any] = {
     },
 }
 PATIENCE = 20.0
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 
 
 # ── what is hidden in a program ──────────────────────────────────────────────────────────────────────────────────
@@ -232,6 +231,80 @@ def test_a_file_or_a_link_of_another_user_is_refused(project):
     assert "canary" == project.value("${file:link}")
     os.lchown(link, 54321, 54321)
     assert "belongs to another user" in project.refusal("${file:link}")[0]
+
+
+READING = """
+import sys
+from pathlib import Path
+from tasak.auth.secret_file import read_secret
+from tasak.errors import BadConfig
+try:
+    print(read_secret(Path(sys.argv[1]), "it"))
+except BadConfig as problem:
+    print(problem.message, "|", problem.fix)
+"""
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with Home() as made:
+        yield made
+
+
+def kept_by(user: int, path: Path, mode: int, group: int = 0) -> str:
+    """Have a file of this user's there, with a secret in it."""
+    path.write_text("canary")
+    os.chown(path, user, group)
+    path.chmod(mode)
+    return str(path)
+
+
+@as_root
+@pytest.mark.parametrize(("mode", "group"), [(0o444, 0), (0o644, 0), (0o440, OWNER), (0o640, OWNER)])
+def test_what_root_keeps_for_a_user_is_read_whoever_else_may_read_it(home, mode, group):
+    """As containers and service managers hand secrets over; nobody but root can write another one there."""
+    path = kept_by(0, home.home / "secret", mode, group)
+
+    assert "canary\n" == home.run([sys.executable, "-c", READING, path]).stdout
+
+
+@as_root
+@pytest.mark.parametrize(("mode", "group"), [(0o666, 0), (0o606, 0), (0o660, OWNER), (0o464, OWNER)])
+def test_what_root_keeps_is_refused_where_others_can_write_to_it(home, mode, group):
+    path = kept_by(0, home.home / "secret", mode, group)
+
+    said = home.run([sys.executable, "-c", READING, path]).stdout
+
+    assert f"it can be used by others (mode {mode:o}): {path} | have root run: chmod go-w {path}\n" == said
+
+
+@as_root
+@pytest.mark.parametrize(("user", "said"), [(OWNER, "can be used by others (mode 444)"), (54321, "belongs to another")])
+def test_only_root_may_keep_it_so(home, user, said):
+    path = kept_by(user, home.home / "secret", 0o444)
+    link = home.home / "link"
+    link.symlink_to(path)
+    home.give(link)
+
+    for each in (path, link):
+        assert f"it {said}" in home.run([sys.executable, "-c", READING, each]).stdout
+
+
+@as_root
+def test_a_call_gets_a_secret_of_a_container(home):
+    """Kubernetes has a link to a folder of links, all of them root's."""
+    version = home.home / "secrets" / "..2026"
+    version.mkdir(parents=True)
+    kept_by(0, version / "token", 0o444)
+    (home.home / "secrets" / "..data").symlink_to("..2026")
+    (home.home / "secrets" / "token").symlink_to("..data/token")
+    command = ["/usr/bin/env", *FAST_APP["command"]]
+    home.configure({"app": {"command": command, "env": {"VALUE": "Bearer ${file:~/secrets/token}"}}})
+
+    done = home("--no-daemon", "app", "environment")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "Bearer canary" == json.loads(done.stdout)["VALUE"]
 
 
 @pytest.mark.parametrize(
