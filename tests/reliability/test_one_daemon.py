@@ -21,6 +21,7 @@ import pytest
 import tasak
 from tasak.client import launcher, stopper
 from tests.reliability.world import PATIENCE, World, kill, scribe
+from tests.shell import Done
 
 # With mounts of its own, which nobody else sees.
 PRIVATELY = ["unshare", "--mount"]
@@ -253,6 +254,21 @@ def aged_daemon(world: World, **env: str) -> Iterator["subprocess.Popen[bytes]"]
             process.kill()
 
 
+def in_python(world: World, *words: str, **env: str) -> Done:
+    """The command, with the launcher that is of the installation named by the environment: no compiled one is."""
+    command = [sys.executable, "-P", "-m", "tasak", *words]
+    return subprocess.run(
+        command,
+        env={**world.env, **env},
+        cwd=world.cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
 def version(world: World) -> str:
     return str(stopper.answers(world.state, "GET", "/health", PATIENCE).get("version"))
 
@@ -261,7 +277,7 @@ def version(world: World) -> str:
 def test_a_daemon_of_another_version_is_replaced_in_either_direction(world, newer, direction):
     theirs, ours, expected = ({}, newer, "9.9.9") if direction == "upwards" else (newer, {}, tasak.__version__)
     with aged_daemon(world, **theirs) as old:
-        done = world(*world.words("a"), **ours)
+        done = in_python(world, *world.words("a"), **ours)
 
         assert (0, "a\n") == (done.returncode, done.stdout)
         assert "the daemon was replaced" in done.stderr
@@ -276,7 +292,7 @@ def test_two_installations_that_are_used_in_turn_do_not_replace_each_others_daem
         for env in ({}, newer):
             mark = world.new_mark()
 
-            done = world(*world.words(mark), **env)
+            done = in_python(world, *world.words(mark), **env)
 
             assert (0, f"{mark}\n") == (done.returncode, done.stdout)
             assert 1 == world.executions()[mark]
@@ -304,10 +320,10 @@ def test_who_waits_while_another_replaces_the_daemon_does_not_take_the_old_one_f
 def test_calls_go_on_when_the_installation_is_deleted_under_the_daemon(world, newer, tmp_path):
     shutil.copytree(newer["PYTHONPATH"], tmp_path / "doomed")
     env = {"PYTHONPATH": str(tmp_path / "doomed")}
-    assert 0 == world(*world.words("before"), **env).returncode
+    assert 0 == in_python(world, *world.words("before"), **env).returncode
     shutil.rmtree(tmp_path / "doomed")
 
-    done = world(*world.words("after"), **newer)
+    done = in_python(world, *world.words("after"), **newer)
 
     assert (0, "after\n", "") == (done.returncode, done.stdout, done.stderr)
     assert "9.9.9" == version(world)
