@@ -14,7 +14,7 @@ from tasak.wire import LONGEST_TIMEOUT
 Field = Callable[[str, Any], Any]
 
 
-def call_request(app: str, content: bytes) -> Request:
+def call_request(app: str, content: bytes, *, wants_json: bool = False) -> Request:
     """The body of `POST /tools/call/{app}`.
 
     Raises:
@@ -25,31 +25,17 @@ def call_request(app: str, content: bytes) -> Request:
         raise BadRequest("the field 'tool' is missing")
     if ("arguments" in fields) == ("argv" in fields):
         raise BadRequest("one of the fields 'arguments' and 'argv' is needed, and not both")
-    return Request(
-        app=app,
-        cwd=fields.get("cwd", home()),
-        env=fields.get("env", os.environ),
-        session=fields.get("session"),
-        timeout=fields.get("timeout"),
-        call_id=fields.get("call_id"),
-        tool=fields["tool"],
-        arguments=fields.get("arguments"),
-        argv=fields.get("argv", ()),
-        read_only=fields.get("read_only", False),
-        is_terminal=fields.get("tty", False),
-    )
+    return Request(app=app, wants_json=wants_json, is_terminal=fields.pop("tty", False), **on_behalf(fields))
 
 
 def list_request(app: str, content: bytes) -> Request:
     """The body of `POST /tools/list/{app}`; an empty one is an empty object. Raises `BadRequest` likewise."""
-    fields = read(content or b"{}", LIST_FIELDS)
-    return Request(
-        app=app,
-        cwd=fields.get("cwd", home()),
-        env=fields.get("env", os.environ),
-        session=fields.get("session"),
-        read_only=fields.get("read_only", False),
-    )
+    return Request(app=app, **on_behalf(read(content or b"{}", LIST_FIELDS)))
+
+
+def on_behalf(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same, with the daemon's own folder and environment where the caller gives none."""
+    return {"cwd": fields.pop("cwd", None) or home(), "env": os.environ, **fields}
 
 
 def read(content: bytes, known: Mapping[str, Field]) -> dict[str, Any]:

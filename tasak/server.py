@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
@@ -125,6 +124,8 @@ def require_service(request: web.Request) -> None:
 
 
 def require_known_query(request: web.Request) -> None:
+    if not request.query_string:
+        return
     resource = request.match_info.route.resource
     known = QUERIES.get((request.method, resource.canonical if resource else ""), frozenset(request.query))
     for name in request.query:
@@ -202,10 +203,10 @@ async def list_tools(request: web.Request) -> web.Response:
 
 async def call_tool(request: web.Request) -> web.StreamResponse:
     require_service(request)
-    asked = bodies.call_request(request.match_info["app"], await body_of(request))
     service = request.app[SERVICE]
     accepted = request.headers.get("Accept", JSON)
-    asked = replace(asked, wants_json=not accepted.startswith(PLAIN))
+    content = await body_of(request)
+    asked = bodies.call_request(request.match_info["app"], content, wants_json=not accepted.startswith(PLAIN))
     wants_stream = accepted.startswith(NDJSON)
     try:
         if wants_stream or (asked.is_terminal and not asked.wants_json):
