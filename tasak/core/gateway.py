@@ -285,7 +285,7 @@ class Gateway:
             on_progress=on_progress,
         )
         answer = await self._measured(app, "call", self.service.call(call))
-        self.metrics.connects.labels(app.name, answer.mark).inc()
+        self.metrics.connects(app.name, answer.mark).inc()
         return answer
 
     def _reply(self, answer: Answer, app: App, request: Request) -> Reply:
@@ -317,8 +317,8 @@ class Gateway:
         else:
             return result
         finally:
-            self.metrics.requests.labels(app.name, operation, end).inc()
-            self.metrics.seconds.labels(app.name, operation).observe(self._clock() - began)
+            self.metrics.requests(app.name, operation, end).inc()
+            self.metrics.seconds(app.name, operation).observe(self._clock() - began)
 
     async def _with_login(self, request: Request) -> tuple[App, Transport]:
         app = await self._app(request)

@@ -1,5 +1,6 @@
 """What is counted, for `GET /metrics`: labels are apps and bounded words, never what a caller or a server wrote."""
 
+from functools import cache
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,23 +14,26 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 class Metrics:
-    """One process's counters."""
+    """One process's counters. What comes with every call is looked up by its labels, once for each set of them."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self.requests = Counter(
+        requests = Counter(
             "tasak_requests", "Requests by app, operation and end", ["app", "operation", "end"], registry=self._registry
         )
-        self.seconds = Histogram(
+        seconds = Histogram(
             "tasak_request_seconds",
             "How long requests took",
             ["app", "operation"],
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self.connects = Counter(
+        connects = Counter(
             "tasak_sessions", "Sessions that calls found, by kind", ["app", "mark"], registry=self._registry
         )
+        self.requests = cache(requests.labels)
+        self.seconds = cache(seconds.labels)
+        self.connects = cache(connects.labels)
         self.retries = Counter("tasak_retries", "Calls sent once more", ["app"], registry=self._registry)
         self.cached_lists = Counter(
             "tasak_tool_lists", "Tool lists, by where they came from", ["app", "source"], registry=self._registry
