@@ -39,13 +39,7 @@ def from_json(text: str) -> Any:
 def decoded(text: str) -> Any:
     """As `from_json`, but halves of surrogate pairs and deep nesting are left for `refuse_flaws` to find."""
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=without_duplicates,
-            parse_constant=refuse_constant,
-            parse_float=finite,
-            parse_int=bounded_integer,
-        )
+        return DECODER.decode(text)
     except json.JSONDecodeError as problem:
         raise NotJson(f"{problem.msg.lower()} at character {problem.pos + 1}") from None
     except RecursionError:
@@ -142,3 +136,12 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise Flawed(f"the key {json.dumps(name[:40])} stands twice in one object")
     return value
+
+
+# Made once: `json.loads` would make one for every text.
+DECODER = json.JSONDecoder(
+    object_pairs_hook=without_duplicates,
+    parse_constant=refuse_constant,
+    parse_float=finite,
+    parse_int=bounded_integer,
+)

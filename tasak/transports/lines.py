@@ -156,7 +156,7 @@ def parse(line: bytes) -> Any:
     """
     text = line.decode("utf-8", "replace")
     try:
-        return json.loads(text, parse_constant=refuse, parse_float=finite)
+        return DECODER.decode(text)
     except RecursionError:
         found = BEGINNING.match(line) or END.search(line[-LONGEST_END:])
         if not found:
@@ -195,3 +195,7 @@ def finite(digits: str) -> float:
 
 def short(digits: str) -> int | None:
     return int(digits) if len(digits) <= LONGEST_ID else None
+
+
+# Made once: `json.loads` would make one for every line.
+DECODER = json.JSONDecoder(parse_constant=refuse, parse_float=finite)
