@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -66,6 +67,13 @@ def leave_out(config: pytest.Config, items: list[pytest.Item], marker: str, prog
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
     config.get_terminal_writer().line(f"{program} is not there: {len(left_out)} tests of {what} are left out")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Why tests were skipped, a line for each reason."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, number in reasons.items():
+        terminalreporter.write_line(f"{number} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 def longest_first(items: list[pytest.Item]) -> None:

@@ -14,11 +14,9 @@ import pytest
 
 from tasak.errors import BadConfig
 from tasak.paths import StateDir, make_private, open_private, read_private, write_private
-from tests.security.people import OWNER, STRANGER, Home, as_root, curl
-from tests.shell import FAST_APP
+from tests.security.people import OWN_APP, OWNER, STRANGER, Home, as_root
 
-# Limits of a process do not hold the interpreter that runs it: it looks for its program first.
-APPS = {"fast": {**FAST_APP, "command": ["/usr/bin/env", *FAST_APP["command"]], "retries": 0}}
+APPS = {"fast": {**OWN_APP, "retries": 0}}
 
 Look = tuple[bytes, int, int, int]
 
@@ -360,48 +358,6 @@ def test_a_home_like_tmp_where_nobody_can_replace_what_is_yours_will_do(tmp_path
     make_private(tmp_path / ".tasak")
 
     assert 0o700 == mode_of(tmp_path / ".tasak")
-
-
-# ── another user, with every defence but one taken away ──────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def running(home: Home) -> Home:
-    assert (0, "") == (lambda done: (done.returncode, done.stderr))(home("daemon", "start"))
-    return home
-
-
-@as_root
-@pytest.mark.slow
-def test_the_folder_alone_keeps_another_user_out(running):
-    running.home.chmod(0o711)
-    sock = running.state / "daemon.sock"
-    sock.chmod(0o666)
-
-    assert 7 == curl(STRANGER, sock, "/health").returncode
-
-
-@as_root
-def test_the_daemon_alone_keeps_another_user_out_and_lets_its_owner_and_root_in(running):
-    running.home.chmod(0o711)
-    running.state.chmod(0o711)
-    sock = running.state / "daemon.sock"
-    sock.chmod(0o666)
-
-    answers = {user: curl(user, sock, "/health").stdout.rpartition("\n") for user in (STRANGER, OWNER, 0)}
-
-    assert {STRANGER: "403", OWNER: "200", 0: "200"} == {user: status for user, (_, _, status) in answers.items()}
-    assert "forbidden" in answers[STRANGER][0]
-    assert "pid" not in answers[STRANGER][0]
-
-
-@as_root
-@pytest.mark.slow
-def test_the_socket_alone_keeps_another_user_out(running):
-    running.home.chmod(0o711)
-    running.state.chmod(0o711)
-
-    assert 7 == curl(STRANGER, running.state / "daemon.sock", "/health").returncode
 
 
 # ── code from where others can write ─────────────────────────────────────────────────────────────────────────────

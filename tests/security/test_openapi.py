@@ -13,8 +13,8 @@ from tasak import bodies
 from tasak.openapi import READERS, document
 from tasak.server import ROUTES, create_app
 from tasak.service import Service
-from tests.security.test_front_door import Front
-from tests.shell import Shell
+from tests.security.front import Front
+from tests.security.people import Home
 
 PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
 EXAMPLES = 60
@@ -31,8 +31,8 @@ expected-statuses = ["2xx", "4xx", "502", "503", "504"]
 
 @pytest.fixture
 def front() -> Iterator[Front]:
-    with Shell() as shell:
-        yield Front(shell)
+    with Home() as home:
+        yield Front(home)
 
 
 def test_it_names_every_route_of_the_router(tmp_path):
