@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from tasak.cli import output
 from tasak.cli.asked import Asked, is_set
-from tasak.client import client, fast, launcher, replacer, stopper
+from tasak.client import client, launcher, replacer, stopper
 from tasak.client.patience import Watch
 from tasak.errors import BadConfig, DaemonAway, OutcomeUnknown, VersionSkew, with_call_id
 from tasak.paths import StateDir
@@ -101,7 +101,7 @@ class DaemonRoad:
         return json.loads(content)
 
     def connect(self) -> socket.socket:
-        refuse_what_is_known(self._asked.handover.state)
+        refuse_what_is_known(self._asked.handover.state, self._state)
         refuse_what_others_can_change(self._state)
         connection = launcher.connect(self._state)
         if connection is None:
@@ -109,18 +109,15 @@ class DaemonRoad:
                 raise DaemonAway("the daemon does not run", fix="tasak daemon start")
             refuse_if_unwanted(self._state)
             connection = launcher.start(self._state)
-        if fast.peer_uid(connection) != os.geteuid():
-            connection.close()
-            raise DaemonAway(f"who listens on {self._state.socket} is another user")
         return connection
 
 
-def refuse_what_is_known(state: str) -> None:
+def refuse_what_is_known(found: str, state: StateDir) -> None:
     """The hot path has found it out already, and waited for it."""
-    if state == "hung":
+    if found == "hung":
         raise DaemonAway("the daemon does not answer", fix="see `tasak daemon status`")
-    if state == "stranger":
-        raise DaemonAway("who listens on the daemon's socket is another user")
+    if found == "stranger":
+        launcher.refuse_another_user(state)
 
 
 def refuse_what_others_can_change(state: StateDir) -> None:

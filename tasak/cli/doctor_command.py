@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 from tasak.cli import output
 from tasak.cli.asked import Asked, working_directory
 from tasak.cli.daemon_commands import with_json
+from tasak.cli.daemon_road import refuse_what_others_can_change
 from tasak.client import client, launcher
 from tasak.errors import BadConfig, DaemonAway
 from tasak.paths import StateDir
@@ -62,24 +64,26 @@ def findings(state: StateDir, gateway: "Gateway") -> "Iterator[Finding]":
     yield from installation.of_plugins(gateway.registry)
     health: Mapping[str, Any] | None = None
     try:
-        health = health_of(state)
+        refuse_what_others_can_change(state)
+        connection = launcher.connect(state)
+    except DaemonAway as problem:
+        yield Finding.of("daemon", problem)
+        connection = None
+    try:
+        health = health_of(connection) if connection else None
     except (DaemonAway, ValueError) as problem:
         yield Finding("daemon", f"the daemon that runs does not answer: {problem}", "tasak daemon restart")
     yield from daemon.findings(health) if health else daemon.of_start(state)
     yield from daemon.of_port(env, health)
 
 
-def health_of(state: StateDir) -> Mapping[str, Any] | None:
+def health_of(connection: socket.socket) -> Mapping[str, Any]:
     """What a daemon that runs says of itself.
 
     Raises:
-        DaemonAway: it cannot be reached, or does not answer.
+        DaemonAway: it does not answer.
         ValueError: what it answers is no JSON.
     """
-    connection = launcher.connect(state)
-    if connection is None:
-        return None
-
     _, content = client.ask(connection, "GET", "/health")
     found: Mapping[str, Any] = json.loads(content)
     return found

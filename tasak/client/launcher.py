@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
-from tasak.client import start_failures
+from tasak.client import fast, start_failures
 from tasak.errors import BadConfig, DaemonAway
-from tasak.paths import StateDir, open_private, read_private
+from tasak.paths import StateDir, move_away, open_private, read_private
 from tasak.wire import CONTINUE_TIMEOUT, LOG_LEVEL_VARIABLE
 
 # A cold start on a busy machine; others wait as long for whoever is starting.
@@ -35,12 +36,13 @@ def connect(state: StateDir, patience: float = CONTINUE_TIMEOUT) -> socket.socke
     """A connection to the daemon; None where nobody listens. Its timeout: how many seconds the daemon may be silent.
 
     Raises:
-        DaemonAway: connecting is forbidden here, or it has not accepted for long.
+        DaemonAway: connecting is forbidden here, it has not accepted for long, or who listens is another user.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(patience)
     try:
         in_folder_of_long_path(state, connection.connect)
+        listener = fast.peer_uid(connection)
     except PermissionError as problem:
         connection.close()
         raise DaemonAway(
@@ -53,7 +55,16 @@ def connect(state: StateDir, patience: float = CONTINUE_TIMEOUT) -> socket.socke
     except OSError:
         connection.close()
         return None
+    if listener != os.geteuid():
+        connection.close()
+        refuse_another_user(state)
     return connection
+
+
+def refuse_another_user(state: StateDir) -> NoReturn:
+    """Who listens there is told nothing, and gets no signal."""
+    problem = BadConfig(f"who listens on {state.socket} is another user", fix=move_away(state.socket))
+    raise not_used(problem) from problem
 
 
 def in_folder_of_long_path(state: StateDir, use: Callable[[str], None]) -> None:
@@ -138,7 +149,7 @@ def start_lock(state: StateDir) -> Iterator[int]:
 
 
 def not_used(problem: BadConfig) -> DaemonAway:
-    """Why a state folder like that leads to no daemon."""
+    """Why what is there leads to no daemon."""
     return DaemonAway(f"no daemon: {problem.message}", fix=problem.fix)
 
 

@@ -121,9 +121,14 @@ ROWS: dict[str, tuple[Row, ...]] = {
             ),
         ),
         Row(
-            "another user's listener in the place of the daemon",
-            "it is told nothing",
-            (f"{LAUNCHERS}test_the_daemon_of_another_user_is_told_nothing",),
+            "another user's listener, or their link, in the place of the daemon",
+            "no command tells it anything or signals it; the call is made directly, and what mends it is said",
+            (
+                f"{LAUNCHERS}test_the_daemon_of_another_user_is_told_nothing",
+                f"{OTHER}test_what_another_user_put_in_the_place_of_the_socket_is_told_no_call",
+                f"{OTHER}test_what_another_user_put_in_the_place_of_the_socket_is_told_nothing_by_any_command",
+                f"{OTHER}test_whoever_listens_in_the_place_of_the_daemon_gets_no_signal_of_another_users",
+            ),
         ),
         Row(
             "a pid of somebody else's in the pid file",

@@ -4,6 +4,8 @@ import errno
 import os
 import socket
 import stat
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.security.front import CALL, GOOD, JSON, PATIENCE, Front, free_port, until
-from tests.security.people import OWN_APP, OWNER, STRANGER, Home, acting_as, as_root
+from tests.security.people import OWN_APP, OWNER, STRANGER, Home, acting_as, as_root, by
+from tests.shell import Shell
 
 pytestmark = [as_root, pytest.mark.keeps("the daemon that the tests of this module share outlives each of them")]
 
@@ -210,6 +213,111 @@ class Ear(socket.socket):
                             said += piece
                     told.append(said)
         return told
+
+
+def their_socket(home: Home, ear: Ear, elsewhere: Path) -> None:
+    ear.open(STRANGER, str(home.state / "daemon.sock"))
+
+
+def a_link_to_their_socket(home: Home, ear: Ear, elsewhere: Path) -> None:
+    ear.open(STRANGER, str(elsewhere / "ear"))
+    with acting_as(STRANGER):
+        (home.state / "daemon.sock").symlink_to(elsewhere / "ear")
+
+
+def a_link_to_a_socket_of_the_users_own(home: Home, ear: Ear, elsewhere: Path) -> None:
+    ear.open(OWNER, str(elsewhere / "ear"))
+    with acting_as(STRANGER):
+        (home.state / "daemon.sock").symlink_to(elsewhere / "ear")
+
+
+# What stands there, the mode of the folder afterwards, and why it is not used. Of the two that tell whose daemon it is,
+# one at a time has a reason to: the folder is private again, or the listener is the user's own.
+IN_PLACE = {
+    "their socket": (their_socket, 0o700, "who listens on {} is another user"),
+    "a link to their socket": (a_link_to_their_socket, 0o700, "who listens on {} is another user"),
+    "a link to a socket of the user's own": (a_link_to_a_socket_of_the_users_own, 0o777, "others can write to "),
+}
+
+COMMANDS = [
+    ["--json", "fast", "echo", "--text", SECRET],
+    ["fast"],
+    ["daemon", "status"],
+    ["daemon", "stop"],
+    ["daemon", "restart"],
+    ["daemon", "start"],
+    ["connections"],
+    ["doctor"],
+]
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A folder that is everybody's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        os.chmod(made, 0o777)
+        yield Path(made)
+
+
+@pytest.fixture(params=IN_PLACE)
+def in_place(request: pytest.FixtureRequest, home: Home, elsewhere: Path) -> Iterator[tuple[Ear, str]]:
+    """Who listens at the socket's path, and what is said of it."""
+    plant, mode, why = IN_PLACE[request.param]
+    path = home.state / "daemon.sock"
+    # A config in a folder that others can write to would not be read.
+    home.cwd = home.home / "project"
+    home.cwd.mkdir(mode=0o755)
+    (home.state / "tasak.yaml").rename(home.cwd / "tasak.yaml")
+    with Ear(socket.AF_UNIX) as ear:
+        home.state.chmod(0o777)
+        plant(home, ear, elsewhere)
+        home.state.chmod(mode)
+        yield ear, why.format(path)
+        path.unlink()
+    home.state.chmod(0o700)
+
+
+def test_what_another_user_put_in_the_place_of_the_socket_is_told_no_call(home, in_place):
+    ear, why = in_place
+
+    done = home("fast", "echo", "--text", SECRET)
+
+    assert (0, f"{SECRET}\n") == (done.returncode, done.stdout)
+    assert why in done.stderr
+    assert b"" == b"".join(ear.heard())
+
+
+@pytest.mark.slow
+def test_what_another_user_put_in_the_place_of_the_socket_is_told_nothing_by_any_command(home, in_place):
+    ear, why = in_place
+
+    done = [home(*command) for command in COMMANDS]
+
+    assert [] == [each for each in done if why not in each.stdout + each.stderr or "a bug in" in each.stderr]
+    assert b"" == b"".join(ear.heard())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["stop", "restart"])
+def test_whoever_listens_in_the_place_of_the_daemon_gets_no_signal_of_another_users(home, command):
+    """Root's would arrive."""
+    program = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); sys.stdin.read()"
+    home.give(home.home, 0)
+    home.give(home.state, 0)
+    home.state.chmod(0o777)
+    sock = home.state / "daemon.sock"
+    words = [*by(STRANGER), "/usr/bin/python3", "-I", "-S", "-c", program, str(sock)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as theirs:
+        until(sock.exists)
+        home.state.chmod(0o700)
+
+        done = Shell.__call__(home, "daemon", command)
+
+        assert f"who listens on {sock} is another user" in done.stderr
+        assert theirs.poll() is None
+        theirs.communicate()
+        assert 0 == theirs.returncode
+    sock.unlink()
 
 
 def test_who_has_the_port_before_us_hears_nothing_and_gets_no_token(home):
