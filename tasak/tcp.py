@@ -1,5 +1,6 @@
 """The API on this machine's TCP, for programs that cannot use the socket: the listener and its token."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 async def opened(state: StateDir, service: Service) -> list[Entrance]:
     """The entrance, unless the user wants none. Where it cannot be had, the socket will do, and `service` says why."""
     settings = daemon_settings(os.environ)
+    # A daemon that was killed left it: programs would show it, and what they ask, to whoever has the port by now.
+    with contextlib.suppress(OSError):
+        state.token.unlink()
     if settings.port is None:
         return []
     place = f"{settings.host}:{settings.port}"

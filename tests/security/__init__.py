@@ -112,10 +112,12 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
         Row(
             "somebody else on the port, before us or beside us",
-            "the daemon is at its socket alone and says so; the command never uses the port",
+            "the daemon is at its socket alone and says so; the command never uses the port; a token that was left is "
+            "removed",
             (
                 f"{DOOR}test_a_port_that_is_taken_is_said_and_the_socket_will_do",
                 f"{OTHER}test_who_has_the_port_before_us_hears_nothing_and_gets_no_token",
+                f"{OTHER}test_who_has_the_port_after_a_daemon_that_was_killed_is_shown_no_token_by_anybody",
                 f"{OTHER}test_nobody_takes_or_shares_the_port_of_a_daemon_that_runs",
                 f"{DOCTOR}test_who_has_the_port_is_named",
             ),
