@@ -107,7 +107,15 @@ APPS: Schema = object_of({
 })  # fmt: skip
 PING: Schema = object_of({"app": TEXT, "ok": FLAG, "connections": list_of(CONNECTION)})
 TOOLS: Schema = object_of(
-    {"app": TEXT, "tools": list_of({"type": "object"}), "cached": FLAG, "age": SECONDS, "ttl": or_null(SECONDS)}
+    {
+        "app": TEXT,
+        "tools": list_of({"type": "object"}),
+        "cached": FLAG,
+        "age": SECONDS,
+        "ttl": or_null(SECONDS),
+        "notices": list_of(TEXT),
+        "blocked": list_of(TEXT),
+    }
 )
 OUTCOME: Schema = object_of({
     "call_id": TEXT,

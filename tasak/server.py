@@ -196,6 +196,8 @@ async def list_tools(request: web.Request) -> web.Response:
             "cached": listed.is_cached,
             "age": round(listed.age, 3),
             "ttl": listed.ttl,
+            "notices": list(listed.notices),
+            "blocked": list(listed.blocked),
         },
         headers={SESSION_HEADER: listed.mark},
     )

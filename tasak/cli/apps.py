@@ -30,14 +30,15 @@ def list_apps(asked: Asked) -> int:
 def list_tools(asked: Asked, app: str) -> int:
     """One signature a line."""
     request = asked.request(app)
-    tools = travel(asked, lambda road: road.list_tools(request))
+    found = travel(asked, lambda road: road.list_tools(request))
+    output.notices(found["notices"])
     if asked.wants_json:
-        output.print_json({"app": app, "tools": list(tools)})
+        output.print_json({"app": app, **{name: list(found[name]) for name in ("tools", "notices", "blocked")}})
         return 0
     # Lazy: a call needs no signature.
     from tasak.core.signature import signature
 
-    for tool in tools:
+    for tool in found["tools"]:
         output.print_line(signature(tool))
     return 0
 

@@ -33,12 +33,12 @@ class DaemonRoad:
         found: Mapping[str, Any] = self.ask("GET", f"/apps{where(cwd, env)}")
         return found
 
-    def list_tools(self, request: Request) -> Sequence[Mapping[str, Any]]:
+    def list_tools(self, request: Request) -> Mapping[str, Any]:
         body = client.caller_of(request)
         # Bounded by the daemon, which may have to install the server first.
         path = f"/tools/list/{client.as_segment(request.app)}"
-        tools: list[Any] = self._of_our_version(lambda: self.ask("POST", path, body, timeout=None))["tools"]
-        return tools
+        listed: Mapping[str, Any] = self._of_our_version(lambda: self.ask("POST", path, body, timeout=None))
+        return listed
 
     def call(self, request: Request) -> Reply:
         """Make the call, or read the answer to the one that the hot path sent.

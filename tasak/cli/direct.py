@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,9 +44,10 @@ class Direct:
 
         return self.run(listed)
 
-    def list_tools(self, request: Request) -> Sequence[Mapping[str, Any]]:
-        async def listed(gateway: Gateway) -> Sequence[Mapping[str, Any]]:
-            return (await self._timed("connect and list", gateway.list_tools(request))).tools
+    def list_tools(self, request: Request) -> Mapping[str, Any]:
+        async def listed(gateway: Gateway) -> Mapping[str, Any]:
+            found = await self._timed("connect and list", gateway.list_tools(request))
+            return {"tools": found.tools, "notices": found.notices, "blocked": found.blocked}
 
         return self.run(listed)
 

@@ -1,6 +1,6 @@
 """Which way a request goes: through the daemon, or direct where the user says so or nothing can have been sent."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +21,9 @@ class Road(Protocol):
         """The configured apps, as `GET /apps` has them."""
         ...
 
-    def list_tools(self, request: Request) -> Sequence[Mapping[str, Any]]: ...
+    def list_tools(self, request: Request) -> Mapping[str, Any]:
+        """The app's `tools`, the `notices` about them, and the names of those that are `blocked`."""
+        ...
 
     def call(self, request: Request) -> Reply: ...
 

@@ -20,7 +20,7 @@ from tasak.core import policy
 from tasak.core.app import App
 from tasak.core.connection_manager import remember
 from tasak.core.tool_cache import Tool, Tools
-from tasak.core.tool_diff import NONE, Changes, Lock, compare, difference, locked, merged, not_seen, summary
+from tasak.core.tool_diff import NONE, Changes, Lock, compare, difference, listing, locked, merged, not_seen, summary
 from tasak.core.tool_lock_file import LockFiles
 from tasak.errors import BadConfig, TasakError, ToolChanged
 from tasak.paths import StateDir
@@ -72,6 +72,15 @@ class LockReport:
     tools: int
     changes: Changes
     difference: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListNews:
+    """What is to be told beside a list of tools."""
+
+    notices: Sequence[str] = ()
+    blocked: Sequence[str] = ()
+    """The names of those that a call would refuse."""
 
 
 class ToolLocks:
@@ -138,6 +147,17 @@ class ToolLocks:
             log.warning("%s: the change of its tools is not told: %s", app.name, problem)
             return ()
 
+    async def news_of_list(self, app: App, tools: Tools) -> ListNews:
+        """What is to be told of the list to who reads it: each time, until an answer to a call has told it."""
+        if not tools.changes or (tools.is_told and app.on_tool_change != "block"):
+            return ListNews()
+        try:
+            return await asyncio.to_thread(self._stands, app, tools)
+        except TasakError as problem:
+            log.warning("%s: the change of its tools is not told: %s", app.name, problem)
+            # What was refused so far still is.
+            return news_of_block(app, tools.changes) if app.on_tool_change == "block" else ListNews()
+
     async def accept(self, app: App, tools: Mapping[str, Tool]) -> LockReport:
         """Make these tools what is accepted.
 
@@ -173,15 +193,19 @@ class ToolLocks:
     def _announce(self, app: App, tools: Mapping[str, Tool]) -> Sequence[str]:
         # Read again: another session, or another process, may have told it meanwhile.
         found = self._compare(app, tools)
-        if not (changes := found.changes):
+        if not found.changes:
             return ()
-        lines = difference(changes, found.before, found.now)
-        try:
-            found.files.write_difference("\n".join([headline(app, changes), *lines, ""]))
-        except (OSError, BadConfig) as problem:
-            log.warning("%s: the change of its tools is not kept: %s", app.name, problem)
+        told = announcement(found)
         keep(found)
-        return ("\n".join([headline(app, changes), *shortened(lines, f": {found.files.difference}")]),)
+        return (told,)
+
+    def _stands(self, app: App, tools: Tools) -> ListNews:
+        found = self._compare(app, tools.by_name)
+        if app.on_tool_change == "block":
+            tools.changes = found.changes  # it may have been accepted meanwhile
+            self._note(app, tools.changes)
+            return news_of_block(app, tools.changes)
+        return ListNews(notices=(announcement(found),)) if found.changes else ListNews()
 
     def _accept(self, app: App, tools: Mapping[str, Tool]) -> LockReport:
         files = LockFiles.of(self._state, app.name, app.file)
@@ -240,6 +264,26 @@ def report(app: App, file: Path, before: Lock, now: Lock) -> LockReport:
     return LockReport(
         app=app.name, file=file, tools=len(now), changes=changes, difference=difference(changes, before, now)
     )
+
+
+def announcement(found: Comparison) -> str:
+    """The changes with as much of their difference as a reader takes in; all of it stands in a file."""
+    changes, top = found.changes, headline(found.app, found.changes)
+    lines = difference(changes, found.before, found.now)
+    try:
+        found.files.write_difference("\n".join([top, *lines, ""]))
+    except (OSError, BadConfig) as problem:
+        log.warning("%s: the change of its tools is not kept: %s", found.app.name, problem)
+    return "\n".join([top, *shortened(lines, f": {found.files.difference}")])
+
+
+def news_of_block(app: App, changes: Changes) -> ListNews:
+    """Of an app whose changed tools are blocked."""
+    blocked = (*changes.changed, *changes.new)
+    lines = [headline(app, changes)] if changes else []
+    if blocked:
+        lines.append(f"  blocked until then: {listing(blocked)}")
+    return ListNews(notices=("\n".join(lines),) if lines else (), blocked=blocked)
 
 
 def headline(app: App, changes: Changes) -> str:

@@ -81,6 +81,10 @@ class ToolList:
     """Seconds since the server was asked."""
     ttl: float
     mark: Mark
+    notices: Sequence[str] = ()
+    """What the caller is to be told besides."""
+    blocked: Sequence[str] = ()
+    """The names of the tools that a call would refuse, since they are not what was accepted."""
 
 
 @dataclass(slots=True)
@@ -130,16 +134,20 @@ class ToolService:
         async with self._manager.lease(app) as lease:
             cached = None if refresh else lease.connection.tools.known(app.limits.cache_ttl)
             tools = cached or await ask(lease, self._locks, anew=refresh)
+            news = await self._locks.news_of_list(app, tools)
+            listed = {
+                name: tool
+                for name, tool in tools.by_name.items()
+                if policy.is_allowed(app, name) and (not read_only or policy.is_read_only(app, tool))
+            }
             return ToolList(
-                tools=[
-                    tool
-                    for name, tool in tools.by_name.items()
-                    if policy.is_allowed(app, name) and (not read_only or policy.is_read_only(app, tool))
-                ],
+                tools=list(listed.values()),
                 is_cached=cached is not None,
                 age=self._clock() - tools.fetched_at,
                 ttl=app.limits.cache_ttl,
                 mark=lease.mark,
+                notices=news.notices,
+                blocked=[name for name in news.blocked if name in listed],
             )
 
     async def read_tools(self, app: App) -> Mapping[str, Tool]:

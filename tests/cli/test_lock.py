@@ -91,6 +91,23 @@ def test_a_change_is_told_once_on_stderr_beside_the_result(user, road):
     assert (0, "done\n", "") == (after.returncode, after.stdout, after.stderr)
 
 
+@pytest.mark.parametrize("road", [(), pytest.param(("--no-daemon",), marks=pytest.mark.slow)], ids=["daemon", "direct"])
+def test_a_list_tells_of_a_change_on_stderr_and_in_its_json(user, road):
+    user.configure(on_tool_change="block")
+    before = user(*road, "shop")
+    user.lists(EVIL, OTHER)
+
+    listed = user(*road, "shop")
+    document = json.loads(user(*road, "--json", "shop").stdout)
+
+    assert (0, before.stdout, "") == (listed.returncode, listed.stdout, before.stderr)
+    assert "tasak: shop: its tools are not what was accepted: changed: give; " in listed.stderr
+    assert listed.stderr.endswith("\n  blocked until then: give\n")
+    assert ["give"] == document["blocked"]
+    assert listed.stderr == f"tasak: {document['notices'][0]}\n"
+    assert ["give", "other"] == [tool["name"] for tool in document["tools"]]
+
+
 def test_a_change_stands_in_the_status_of_the_daemon(user):
     user("shop", "other")
     user.lists(EVIL, OTHER)
