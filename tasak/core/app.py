@@ -73,6 +73,8 @@ class App:
     tools: Mapping[str, ToolRule]
     on_tool_change: OnToolChange
     session: str | None
+    source: Definition = field(repr=False)
+    """What its values were filled into."""
     definition: str
     """Changes when the file's text does."""
     fingerprint: str
@@ -161,6 +163,7 @@ def resolve(
         tools=definition.common.tools,
         on_tool_change=definition.common.on_tool_change,
         session=session,
+        source=definition,
         definition=definition.digest,
         fingerprint=digest(definition.digest, options, str(directory), session),
         notices=(*notices, *definition.notices),

@@ -83,6 +83,8 @@ class Connection:
         self.used_at = self.opened_at
         self.succeeded_at: float | None = None
         self.problem: TasakError | None = None
+        self.has_told_pins = False
+        """Whether a caller has heard which packages its command leaves open."""
         self.tools = ToolCache(clock)
         self.gate = asyncio.Semaphore(app.limits.parallel) if app.limits.parallel else None
         self.sign_in_needed: SignInNeeded | None = None

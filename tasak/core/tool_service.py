@@ -146,7 +146,7 @@ class ToolService:
                 age=self._clock() - tools.fetched_at,
                 ttl=app.limits.cache_ttl,
                 mark=lease.mark,
-                notices=news.notices,
+                notices=(*news_of_pins(lease.connection), *news.notices),
                 blocked=[name for name in news.blocked if name in listed],
             )
 
@@ -187,9 +187,13 @@ class ToolService:
             given = arguments_of(call, tools.reader(call.app.name, call.tool))
             if given is None:
                 text = help_text(call.app.name, tools.by_name[call.tool])
-                return Answer(mark=lease.mark, help=text, notices=await self._locks.news(call.app, tools))
+                return Answer(mark=lease.mark, help=text, notices=await self._news(lease, tools))
             result = await self._send(lease, call, given, deadline)
-            return Answer(mark=lease.mark, result=result, notices=await self._locks.news(call.app, tools))
+            return Answer(mark=lease.mark, result=result, notices=await self._news(lease, tools))
+
+    async def _news(self, lease: Lease, tools: Tools) -> Sequence[str]:
+        of_tools = await self._locks.news(lease.connection.app, tools)
+        return of_tools if lease.connection.has_told_pins else (*news_of_pins(lease.connection), *of_tools)
 
     async def _send(
         self, lease: Lease, call: ToolCall, given: Mapping[str, Any], deadline: Deadline
@@ -246,6 +250,17 @@ async def tools_with(lease: Lease, locks: ToolLocks, name: str, *, anew: bool) -
             fix=f"did you mean {near!r}?" if near else f"`tasak {app.name}` lists its tools",
         )
     return tools
+
+
+def news_of_pins(connection: Connection) -> Sequence[str]:
+    """What its command leaves open: with the first answer over each connection."""
+    if connection.has_told_pins:
+        return ()
+    connection.has_told_pins = True
+    # Lazy: nothing that a warm call needs.
+    from tasak.core.pins import unpinned
+
+    return unpinned(connection.app)
 
 
 async def ask(lease: Lease, locks: ToolLocks, *, anew: bool) -> Tools:

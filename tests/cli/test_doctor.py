@@ -153,6 +153,11 @@ PINNED = "write npx -y mcp-remote@0.15.1"
             "uvx runs whatever is newest in git+https://x.example/a",
             "write @COMMIT behind it",
         ),
+        (
+            "npx git+https://me:p?ss@x.example/a?key=k",
+            "npx runs whatever is newest in git+https://x.example/a",
+            "write #COMMIT behind it",
+        ),
     ],
 )
 def test_a_command_that_runs_whatever_is_newest_is_told_how_to_name_a_version(command, what, fix):

@@ -262,8 +262,9 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
         Row(
             "packages that are fetched in whatever version is newest",
-            "`tasak doctor` names them, and an mcp-remote with a known hole",
+            "`tasak doctor` names them, and an mcp-remote with a known hole; the first answer of a session, too",
             (
+                "core/test_pins.py::test_the_first_answer_over_each_connection_names_the_pinned_form",
                 f"{DOCTOR}test_a_command_that_runs_whatever_is_newest_is_told_how_to_name_a_version",
                 f"{DOCTOR}test_commands_of_every_kind_of_app_are_looked_at",
             ),

@@ -71,7 +71,7 @@ def commands_of(definition: Definition) -> Iterator[Sequence[str]]:
     if definition.transport == "mcp-remote":
         yield ["npx", "-y", str(raw.get("package") or packages.pinned_mcp_remote().split()[-1])]
     if definition.transport == "curated":
-        yield from (step["command"] for step in steps_of(raw) if is_command(step.get("command")))
+        yield from ([*map(str, step["command"])] for step in steps_of(raw) if is_command(step.get("command")))
 
 
 def steps_of(raw: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -87,8 +87,8 @@ def is_command(words: object) -> bool:
 
 def of_programs(commands: Sequence[Sequence[str]], definition: Definition, path: str) -> Iterator[Finding]:
     """Programs that are only looked for when they are run; the others, resolving has found."""
-    wanted = {str(command[0]) for command in commands if definition.transport != "stdio"}
-    if any(packages.needs_node(list(map(str, command))) for command in commands):
+    wanted = {command[0] for command in commands if definition.transport != "stdio"}
+    if any(packages.needs_node(command) for command in commands):
         wanted.add("node")
     for program in sorted(wanted):
         if "/" not in program and "${" not in program and not shutil.which(program, path=path):

@@ -131,7 +131,17 @@ def of_place(package: Package) -> Iterator[tuple[str, str]]:
     is_repository = REPOSITORY.match(package.spec) and not package.spec.endswith(ARCHIVES)
     if is_repository and not COMMIT.search(package.spec):
         mark = "#" if package.runner.kind == "npm" else "@"
-        yield f"{named(package.runner)} runs whatever is newest in {package.spec}", f"write {mark}COMMIT behind it"
+        what = f"{named(package.runner)} runs whatever is newest in {shown(package.spec)}"
+        yield what, f"write {mark}COMMIT behind it"
+
+
+def shown(spec: str) -> str:
+    """The place without the name, password or query that a URL may have in it."""
+    scheme, separator, rest = spec.partition("://")
+    if not separator:
+        return spec
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2].partition('?')[0]}{slash}{path.partition('?')[0]}"
 
 
 def newest(package: Package, name: str) -> str:
