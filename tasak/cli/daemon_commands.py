@@ -11,7 +11,7 @@ import click
 from tasak.cli import output
 from tasak.cli.asked import Asked, is_set, working_directory
 from tasak.cli.daemon_road import DaemonRoad, where
-from tasak.client import launcher, stopper
+from tasak.client import launcher, start_failures, stopper
 from tasak.errors import DaemonAway
 from tasak.inert import inert
 from tasak.paths import StateDir
@@ -159,12 +159,17 @@ def report(asked: Asked, state: StateDir) -> Mapping[str, Any]:
         found["connections"] = health["connections"]
         if health.get("tcp"):
             found["tcp"] = health["tcp"]
+            if found["tcp"].startswith("not on"):
+                found["fix"] = "`tasak doctor` says what is in the way; `tasak daemon restart` tries again"
         # A daemon of an earlier version does not tell.
         found["failing"] = health.get("failing", [])
         about_files = road.ask("GET", f"/apps{where(working_directory(), os.environ)}")["notices"]
         found["notices"] = [*about_files, *health["notices"]]
     except DaemonAway as problem:
         found["problem"] = problem.message
+        found["fix"] = problem.fix or "`tasak doctor` says what is wrong"
+        if failure := start_failures.last(state):
+            found["failed_start"] = failure.said
     if state.is_disabled:
         found["disabled"] = f"calls do not start it: {state.disabled} is there"
     elif is_set("TASAK_NO_DAEMON"):

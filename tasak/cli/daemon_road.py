@@ -115,7 +115,7 @@ class DaemonRoad:
 def refuse_what_is_known(found: str, state: StateDir) -> None:
     """The hot path has found it out already, and waited for it."""
     if found == "hung":
-        raise DaemonAway("the daemon does not answer", fix="see `tasak daemon status`")
+        raise DaemonAway("the daemon does not answer", fix="tasak daemon restart")
     if found == "stranger":
         launcher.refuse_another_user(state)
 

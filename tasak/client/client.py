@@ -216,7 +216,7 @@ def mark_of(text: Any) -> Mark:
 
 
 def hung(seconds: float) -> DaemonAway:
-    return DaemonAway(f"the daemon did not answer within {seconds:g} s", fix="see `tasak daemon status`")
+    return DaemonAway(f"the daemon did not answer within {seconds:g} s", fix="tasak daemon restart")
 
 
 def lost(problem: BaseException) -> DaemonLost:

@@ -64,7 +64,8 @@ def test_a_hung_daemon_is_told_by_status_and_ended_by_stop(shell: Shell, hung: p
     stopped = shell("daemon", "stop")
 
     assert 4 == told.returncode
-    assert "the daemon does not answer" in told.stdout
+    assert "problem      the daemon does not answer" in told.stdout
+    assert "fix          tasak daemon restart\n" in told.stdout
     assert 0 == stopped.returncode
     assert not is_alive(hung)
 

@@ -289,6 +289,7 @@ def test_a_port_that_is_taken_is_said_and_the_socket_will_do():
 
         status = shell.json("daemon", "status")
         assert (True, f"not on {place}: Address already in use") == (status["running"], status["tcp"])
+        assert "`tasak doctor` says what is in the way; `tasak daemon restart` tries again" == status["fix"]
         assert not (shell.state / "daemon.token").exists()
 
 
