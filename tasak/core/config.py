@@ -237,6 +237,7 @@ class Config:
             )
         if definition.common.disabled:
             raise Denied(f"{definition.where}: it is disabled", fix="remove `disabled: true`")
+        settings.require_room(definition.where, definition.common.limits, file.settings)
         whole = app.resolve(
             definition,
             self._caller,

@@ -133,7 +133,7 @@ class Limits:
     call_timeout: float
     """From the write of the request, and anew from each progress notification."""
     call_timeout_max: float
-    """From the write, in any case; never below `call_timeout`."""
+    """From the write, in any case; a longer `call_timeout` that its caller asks for raises it."""
     retries: int
 
 
@@ -153,6 +153,21 @@ def limits(*sources: Mapping[str, Value]) -> Limits:
         chosen[each.name] = next((source[each.name] for source in sources if each.name in source), each.default)
     chosen["call_timeout_max"] = max(chosen["call_timeout_max"], chosen["call_timeout"])
     return Limits(**chosen)
+
+
+def require_room(where: str, *sources: Mapping[str, Value]) -> None:
+    """See that the bound of a whole call, where a file sets one, is not below that of its silence.
+
+    Raises:
+        BadConfig: it is.
+    """
+    most = next((source["call_timeout_max"] for source in sources if "call_timeout_max" in source), None)
+    silent = limits(*({"call_timeout": source["call_timeout"]} for source in sources if "call_timeout" in source))
+    if most is not None and most < silent.call_timeout:
+        raise BadConfig(
+            f"{where}: call_timeout_max, {most:g} s, is below call_timeout, {silent.call_timeout:g} s",
+            fix="raise call_timeout_max, or lower call_timeout",
+        )
 
 
 def of_environment(env: Mapping[str, str], *, is_daemons: bool) -> dict[str, Value]:

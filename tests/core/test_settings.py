@@ -1,8 +1,10 @@
 import pytest
 
 from tasak.core import settings
+from tasak.core.gateway import Gateway
 from tasak.core.settings import KNOBS, DaemonSettings
 from tasak.errors import BadConfig
+from tasak.paths import StateDir
 
 DEFAULTS = {
     "idle_ttl": 300.0,
@@ -35,6 +37,40 @@ def test_never_is_a_value_and_not_the_absence_of_one():
     limits = settings.limits({"idle_ttl": None}, {"idle_ttl": 5.0})
 
     assert limits.idle_ttl is None
+
+
+@pytest.mark.parametrize(
+    ("app", "file"),
+    [
+        ({"call_timeout": 20.0, "call_timeout_max": 10.0}, {}),
+        ({"call_timeout": 20.0}, {"call_timeout_max": 10.0}),
+        ({"call_timeout_max": 10.0}, {"call_timeout": 20.0}),
+        ({"call_timeout_max": 10.0}, {}),
+    ],
+)
+def test_a_bound_of_the_whole_call_below_that_of_its_silence_is_refused(app, file):
+    with pytest.raises(BadConfig, match=r"app 'x': call_timeout_max, 10 s, is below call_timeout, [23]0 s"):
+        settings.require_room("app 'x'", app, file)
+
+
+@pytest.mark.parametrize("app", [{}, {"call_timeout": 900.0}, {"call_timeout": 10.0, "call_timeout_max": 10.0}])
+def test_a_bound_that_no_file_sets_gives_way(app):
+    settings.require_room("app 'x'", app, {})
+
+
+def test_a_caller_who_asks_for_longer_has_the_time_and_a_file_that_contradicts_itself_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / ".tasak" / "tasak.yaml"
+    file.parent.mkdir(mode=0o700)
+
+    def limits(words: str) -> settings.Limits:
+        file.write_text(f"apps: {{a: {{url: 'https://example.com', {words}}}}}")
+        loader = Gateway(StateDir(file.parent), environment={})
+        return loader.config(tmp_path, {}).resolve("a", timeout=900.0).limits
+
+    assert 900.0 == limits("call_timeout: 5, call_timeout_max: 10").call_timeout_max
+    with pytest.raises(BadConfig, match=r"app 'a' in .*: call_timeout_max, 10 s, is below call_timeout, 20 s"):
+        limits("call_timeout: 20, call_timeout_max: 10")
 
 
 def test_the_longest_call_is_never_below_the_timeout_that_was_asked_for():
