@@ -111,14 +111,17 @@ def spare_threads() -> None:
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
-def warm_up(state: StateDir, early: MemoryHandler, has_log: threading.Event) -> None:
+def warm_up(state: StateDir, early: MemoryHandler, has_log: threading.Event, service: "Service") -> None:
     """Import what the log and the first call need, 0.7 s in all, while the loop has other things to do."""
     from tasak.daemon_log import write_to
 
     try:
-        write_to(state.log, early)
-    except (OSError, BadConfig):
-        # It serves without one; and there is nowhere to say so.
+        file = write_to(state.log, early)
+        service.log_trouble = lambda: file.trouble
+    except (OSError, BadConfig) as problem:
+        # It serves without one, and says so to whoever asks how it is.
+        trouble = problem
+        service.log_trouble = lambda: trouble
         logging.getLogger().removeHandler(early)
         logging.getLogger().addHandler(logging.NullHandler())
     has_log.set()
@@ -156,7 +159,7 @@ def listen(state: StateDir) -> socket.socket:
 
 
 async def serve(
-    state: StateDir, listening: socket.socket, announce: Callable[[], None], warm_up: Callable[[], None]
+    state: StateDir, listening: socket.socket, announce: Callable[[], None], warm_up: Callable[["Service"], None]
 ) -> None:
     own = os.lstat(state.socket)
     # Lazy, and after the socket is there: callers queue on it meanwhile.
@@ -186,7 +189,7 @@ async def serve(
     log.info("ready")
     entrances += await tcp.opened(state, service)
     # Whoever needs it waits for the import itself; nobody waits for the thread, not even a stop.
-    threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+    threading.Thread(target=warm_up, args=[service], name="warm-up", daemon=True).start()
     with Watchdog(gateway.registry.blame), Undertaker():
         await stop.wait()
     watch.cancel()

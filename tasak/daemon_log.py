@@ -16,8 +16,12 @@ SHARED: list[Processor] = [
 ]
 
 
-def write_to(path: Path, early: MemoryHandler) -> None:
-    """Send every record of this process to the file, those that are in `early` first."""
+def write_to(path: Path, early: MemoryHandler) -> PrivateRotatingFile:
+    """Send every record of this process to the file, those that are in `early` first.
+
+    Raises:
+        OSError, BadConfig: it cannot be opened.
+    """
     handler = PrivateRotatingFile(path)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -38,3 +42,4 @@ def write_to(path: Path, early: MemoryHandler) -> None:
     for name in ("httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
+    return handler

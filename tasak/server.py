@@ -162,7 +162,7 @@ async def health(request: web.Request) -> web.Response:
             "uptime": round(service.uptime(), 3),
             "draining": service.is_draining,
             "connections": len(list(service.gateway.manager)),
-            "notices": service.gateway.notices,
+            "notices": service.notices,
             "failing": service.gateway.failing,
             "transports": service.gateway.troubles,
             "tcp": service.tcp,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tasak.core.gateway import Gateway
-from tasak.errors import Draining, OutcomeUnknown
+from tasak.errors import Draining, OutcomeUnknown, TasakError
 
 # Cancelling tells the server; a plugin that swallows it is not waited for.
 CANCEL_GRACE = 2.0
@@ -24,9 +24,17 @@ class Service:
     stop: Callable[[], None]
     tcp: str | None = None
     """Where the API listens besides the socket, or why it does not; None where it is not to."""
+    log_trouble: Callable[[], OSError | TasakError | None] = lambda: None
+    """Why what the daemon logs is dropped; None while it is not."""
     is_draining: bool = False
     running: set["asyncio.Task[Any]"] = field(default_factory=set)
     _cut: set["asyncio.Task[Any]"] = field(default_factory=set)
+
+    @property
+    def notices(self) -> list[str]:
+        """What whoever asks for the daemon's state should hear of."""
+        about_log = [log_notice(trouble)] if (trouble := self.log_trouble()) else []
+        return [*about_log, *self.gateway.notices]
 
     async def run(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Do a caller's work, in the caller's task, and let a drain end that work without ending the caller.
@@ -65,6 +73,11 @@ class Service:
         for task in self.running - self._cut:
             self._cut.add(task)
             task.cancel()
+
+
+def log_notice(trouble: OSError | TasakError) -> str:
+    why = f"{trouble.filename}: {trouble.strerror}" if isinstance(trouble, OSError) else trouble.message
+    return f"the daemon's log is not kept: {why}; `tasak doctor` names what is in the way"
 
 
 def current_task() -> "asyncio.Task[Any]":

@@ -22,7 +22,8 @@ import pytest
 import yaml
 
 from tasak.client import client, launcher
-from tasak.paths import StateDir
+from tasak.logs import FILE_SIZE
+from tasak.paths import StateDir, write_private
 from tests.shell import FAST_APP, TASAK
 
 # Longer than anything here takes on a busy machine.
@@ -414,10 +415,22 @@ def test_a_state_folder_that_others_can_write_to_is_refused(home):
     assert (2, said.encode()) == refused(home)
 
 
-def test_a_log_that_cannot_be_written_does_not_keep_it_from_serving(home):
-    (home / ".tasak" / "daemon.log").mkdir(parents=True)
+@pytest.mark.parametrize("name", ["daemon.log", "daemon.log.4"])
+def test_a_log_that_cannot_be_written_does_not_keep_it_from_serving_and_is_told(home, name):
+    state = StateDir(home / ".tasak")
+    state.create()
+    (state.root / name).mkdir()
+    if name != state.log.name:
+        # The next line is one too many, and no file but the oldest goes away.
+        write_private(state.log, "x" * FILE_SIZE)
+        write_private(state.root / "daemon.log.3", "")
 
     with Daemon(home) as daemon:
+        until(lambda: daemon.health()["notices"])
+
+        (notice,) = daemon.health()["notices"]
+        assert notice.startswith(f"the daemon's log is not kept: {state.root / name}")
+        assert notice.endswith("; `tasak doctor` names what is in the way")
         assert 200 == daemon.ask("GET", "/apps")[0]
 
 

@@ -229,6 +229,7 @@ def test_files_that_are_open_to_others_and_what_is_no_file_are_named_with_the_co
         (state / name).chmod(0o644)
     (state / "daemon.pid").symlink_to("elsewhere")
     (state / "daemon.lock").mkdir(mode=0o700)
+    (state / "daemon.log.1").mkdir(mode=0o700)
     os.mkfifo(state / "outcomes.jsonl", 0o600)
     (shell.home / ".mcp-auth").mkdir(mode=0o755)
     (shell.home / ".mcp-auth").chmod(0o755)
@@ -239,6 +240,7 @@ def test_files_that_are_open_to_others_and_what_is_no_file_are_named_with_the_co
         (f"{state}/auth.json is open to others (mode 644)", f"chmod 600 {state}/auth.json"),
         (f"{state}/daemon.lock is no file of ours", f"mv {state}/daemon.lock {state}/daemon.lock.old"),
         (f"{state}/daemon.log is open to others (mode 644)", f"chmod 600 {state}/daemon.log"),
+        (f"{state}/daemon.log.1 is no file of ours", f"mv {state}/daemon.log.1 {state}/daemon.log.1.old"),
         (f"{state}/daemon.pid is no file of ours", f"mv {state}/daemon.pid {state}/daemon.pid.old"),
         (f"{state}/logs is open to others (mode 755)", f"chmod 700 {state}/logs"),
         (f"{state}/outcomes.jsonl is no file of ours", f"mv {state}/outcomes.jsonl {state}/outcomes.jsonl.old"),

@@ -12,6 +12,7 @@ from tasak.core.config_walk import Walk
 from tasak.core.doctor.finding import Finding
 from tasak.core.settings import CONFIG_VARIABLE
 from tasak.errors import BadConfig
+from tasak.logs import rotated
 from tasak.paths import StateDir
 from tasak.wire import SOCKET_NAME
 
@@ -46,7 +47,16 @@ def members(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def of_member(state: StateDir, path: Path, found: os.stat_result) -> Iterator[Finding]:
-    files = (state.pid_file, state.log, state.lock, state.start_lock, state.start_failed, state.outcomes, state.token)
+    files = (
+        state.pid_file,
+        state.log,
+        *rotated(state.log),
+        state.lock,
+        state.start_lock,
+        state.start_failed,
+        state.outcomes,
+        state.token,
+    )
     # Whatever it is, it turns auto-start off; and who can read a config of the user's is the user's own business.
     # What was moved away is in nobody's way.
     if path in (state.disabled, state.config) or path.suffix == ".old":
