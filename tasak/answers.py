@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
 from tasak.errors import InternalError, TasakError, with_call_id
+from tasak.failure import kind
 from tasak.plugin import Progress
 from tasak.request import Reply, Request
 from tasak.service import Service
 from tasak.wire import EXIT_HEADER, JSON, NDJSON, NOTICE_HEADER, PLAIN, SESSION_HEADER
+
+log = logging.getLogger(__name__)
 
 
 def whole(reply: Reply, asked: Request) -> web.Response:
@@ -63,8 +67,9 @@ def last_line(work: "asyncio.Future[Reply]", call_id: str | None) -> bytes:
         reply = work.result()
     except TasakError as problem:
         return as_line(with_call_id(problem, call_id).as_json())
-    except Exception as problem:  # noqa: BLE001 - the status is out: a bug of ours is told here or nowhere
-        return as_line(InternalError(f"a bug in tasak: {problem!r}", fix="see `tasak daemon logs`").as_json())
+    except Exception as problem:  # the status is out: a bug of ours is told here or nowhere
+        log.exception("call %s", call_id)
+        return as_line(InternalError(f"a bug in tasak: {kind(problem)}", fix="see `tasak daemon logs`").as_json())
     return as_line(
         {
             "answer": {

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from tasak.client.launcher import LOCK_POLL, READY, has_locked, in_folder_of_long_path
 from tasak.core.settings import daemon_settings
 from tasak.errors import BadConfig, DaemonAway, TasakError
+from tasak.failure import of_loop
 from tasak.importing import load
 from tasak.paths import StateDir, open_private, read_private, write_private
 from tasak.wire import BACKLOG, DRAIN
@@ -162,6 +163,7 @@ async def serve(
     state: StateDir, listening: socket.socket, announce: Callable[[], None], warm_up: Callable[["Service"], None]
 ) -> None:
     own = os.lstat(state.socket)
+    asyncio.get_running_loop().set_exception_handler(of_loop)
     # Lazy, and after the socket is there: callers queue on it meanwhile.
     from tasak import tcp
     from tasak.callers import Entrance

@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 from structlog.typing import Processor
 
+from tasak.failure import trace
 from tasak.logs import PrivateRotatingFile
 
 SHARED: list[Processor] = [
@@ -28,7 +29,7 @@ def write_to(path: Path, early: MemoryHandler) -> PrivateRotatingFile:
             foreign_pre_chain=SHARED,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                structlog.processors.ExceptionRenderer(lambda raised: trace(raised[1])),
                 structlog.processors.JSONRenderer(ensure_ascii=True),
             ],
         )

@@ -26,6 +26,7 @@ from tasak.errors import (
     VersionSkew,
     with_call_id,
 )
+from tasak.failure import kind
 from tasak.front_door import DOOR, SOCKET, Door, body_of, let_in
 from tasak.openapi import Route, document
 from tasak.request import Request
@@ -96,7 +97,7 @@ async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
         return failure(UnknownRoute(f"there is no route {request.path}", fix="see docs/http-api.md"))
     except Exception as problem:
         log.exception("%s %s", request.method, request.path)
-        return failure(InternalError(f"a bug in tasak: {problem!r}", fix="see `tasak daemon logs`"))
+        return failure(InternalError(f"a bug in tasak: {kind(problem)}", fix="see `tasak daemon logs`"))
 
 
 async def go_ahead(request: web.Request) -> web.StreamResponse | None:

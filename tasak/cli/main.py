@@ -21,6 +21,7 @@ from tasak.cli.read_command import read
 from tasak.cli.trust_command import trust
 from tasak.client.fast import Handover
 from tasak.errors import BadArguments, Cancelled, InternalError, TasakError, UnknownApp
+from tasak.failure import kind
 from tasak.wire import LONGEST_TIMEOUT, RESERVED
 
 LAUNCHERS: dict[Launcher, str] = {"native": "native", "python": "Python"}
@@ -172,7 +173,7 @@ def run(words: list[str], asked: Asked) -> int:
         if asked.debug:
             output.tell_traceback(problem)
         return output.print_error(
-            InternalError(f"a bug in tasak: {problem!r}", fix="`tasak --debug …` shows where"),
+            InternalError(f"a bug in tasak: {kind(problem)}", fix="`tasak --debug …` shows where"),
             wants_json=asked.wants_json,
         )
     return status if isinstance(status, int) else 0

@@ -25,6 +25,7 @@ from tasak.errors import (
     SignInNeeded,
     TasakError,
 )
+from tasak.failure import WHERE, Misbehaved, kind
 from tasak.plugin import Era, Session, SpeaksAnother
 from tasak.transports.registry import Transport
 
@@ -175,7 +176,7 @@ class Connection:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 await self.ping()
         except Exception as problem:  # noqa: BLE001 - plugin code
-            self._host.log.info("connection %s does not answer a ping: %r", self.id, problem)
+            self._host.log.info("connection %s does not answer a ping: %s", self.id, kind(problem))
             return False
         else:
             self.used_at = self._clock()
@@ -225,8 +226,8 @@ class Connection:
             raise
         except BaseException as problem:
             self._host.log.exception("transport %s", self.transport)
-            self.blame(f"failed with {problem!r}")
-            self._fail(ConnectFailed(f"{self.app.name}: transport {self.transport}: {problem!r}"))
+            self.blame(f"failed with {kind(problem)}")
+            self._fail(ConnectFailed(f"{self.app.name}: transport {self.transport}: {kind(problem)}", fix=WHERE))
 
     def _settle(self, _: "asyncio.Task[None]") -> None:
         if not self._ready.done():
@@ -365,7 +366,7 @@ class Connection:
 
 
 async def contained(work: Callable[..., Awaitable[Result]], *given: Any, **how: Any) -> Result:
-    """What plugin code gives. What it must not raise, since that ends tasks and processes, becomes a `RuntimeError`."""
+    """What plugin code gives. What it must not raise, since that ends tasks and processes, becomes `Misbehaved`."""
     try:
         return await work(*given, **how)
     except (Exception, GeneratorExit):
@@ -373,7 +374,7 @@ async def contained(work: Callable[..., Awaitable[Result]], *given: Any, **how: 
     except BaseException as problem:
         if isinstance(problem, asyncio.CancelledError) and is_being_cancelled():
             raise
-        raise RuntimeError(f"it raised {problem!r}") from problem
+        raise Misbehaved(f"it raised {kind(problem)}") from problem
 
 
 def is_being_cancelled() -> bool:
@@ -389,10 +390,10 @@ def checked(session: Session) -> Session:
     """What the plugin gave, if it is a session.
 
     Raises:
-        TypeError: it lacks something.
+        Misbehaved: it lacks something.
     """
     if missing := [name for name in SESSION if not hasattr(session, name)]:
-        raise TypeError(f"its connect answered {type(session).__name__}, which has no {', '.join(missing)}")
+        raise Misbehaved(f"its connect answered {type(session).__name__}, which has no {', '.join(missing)}")
     return session
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tasak.core.connection import Connection, State
 from tasak.core.connection_manager import ConnectionManager, Failure
 from tasak.errors import TasakError
+from tasak.failure import kind
 
 # A transport's ping has a bound of its own; this one is for those that forgot.
 PING_TIMEOUT = 10.0
@@ -87,7 +88,7 @@ async def probe_one(connection: Connection, clock: Callable[[], float]) -> Repor
     except TasakError as failure:
         problem = failure.message
     except Exception as failure:  # noqa: BLE001 - plugin code
-        problem = repr(failure)
+        problem = kind(failure)
     report = describe(connection, clock())
     session = connection.session
     return {

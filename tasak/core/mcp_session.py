@@ -11,6 +11,7 @@ from mcp_types import ToolListChangedNotification
 
 from tasak.core.exchange import Exchange
 from tasak.core.handshake import agree
+from tasak.failure import kind
 from tasak.plugin import Era, Peer
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class StreamSession:
         try:
             await self._stack.aclose()
         except Exception as problem:  # noqa: BLE001 - the SDK's task group wraps whatever its transport raised
-            log.info("closing: %r", problem)
+            log.info("closing: %s", kind(problem))
         finally:
             await self._peer.aclose()
 

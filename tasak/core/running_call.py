@@ -9,6 +9,7 @@ from typing import Any
 from tasak.core.call_record import Claim, Ending, answer_gone, cut
 from tasak.core.clock import Clock
 from tasak.errors import InternalError, NotExecuted, OutcomeUnknown, TasakError, with_call_id
+from tasak.failure import kind
 from tasak.plugin import OnProgress, Progress
 from tasak.request import Reply
 
@@ -142,7 +143,7 @@ def end_of(work: "asyncio.Task[Answered]", claim: Claim, at: float) -> End:
             return failed(claim, problem, at)
         case problem:
             log.error("call %s", claim.call_id, exc_info=problem)
-            bug = InternalError(f"a bug in tasak: {problem!r}", fix="see `tasak daemon logs`")
+            bug = InternalError(f"a bug in tasak: {kind(problem)}", fix="see `tasak daemon logs`")
             bug.__cause__ = problem
             return failed(claim, bug, at)
     ending = Ending(outcome="executed", exit_status=answered.reply.exit_status)

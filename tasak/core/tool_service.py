@@ -32,6 +32,7 @@ from tasak.errors import (
     UnknownTool,
     Usage,
 )
+from tasak.failure import WHERE, kind
 from tasak.plugin import OnProgress
 from tasak.request import Mark
 
@@ -39,6 +40,8 @@ from tasak.request import Mark
 MAX_PAGES = 1000
 # What the tools of all pages may weigh: ten times what the largest server's do.
 MAX_WEIGHT = 300_000
+
+MAY_HAVE_RUN = "it may have run: look before you repeat it"
 
 log = logging.getLogger(__name__)
 
@@ -320,8 +323,9 @@ async def ask_peer(lease: Lease, method: str, params: Mapping[str, Any] | None, 
         raise
     except Exception as problem:
         log.exception("a request")
-        lease.connection.blame(f"failed with {problem!r} in a request")
-        raise OutcomeUnknown(f"its transport failed: {problem!r}") from problem
+        lease.connection.blame(f"failed with {kind(problem)} in a request")
+        fix = f"{MAY_HAVE_RUN}\n{WHERE}" if method == "tools/call" else WHERE
+        raise OutcomeUnknown(f"its transport failed: {kind(problem)}", fix=fix) from problem
     if not isinstance(answer, dict):
         raise OutcomeUnknown(f"its transport answered {type(answer).__name__} instead of a dict")
     return answer
@@ -369,7 +373,7 @@ def explained(problem: TasakError, call: ToolCall, lease: Lease) -> TasakError:
         fix = fix or sign_in(call.app)
     elif isinstance(problem, OutcomeUnknown):
         message = with_last_words(message, lease.session.last_words())
-        fix = fix or "it may have run: look before you repeat it"
+        fix = fix or MAY_HAVE_RUN
     return type(problem)(message, fix=fix)
 
 

@@ -18,6 +18,7 @@ import pluggy
 import tasak
 from tasak import ownership
 from tasak.errors import BadConfig, BrokenTransport, TasakError
+from tasak.failure import Misbehaved, kind
 from tasak.plugin import AppConfig, Host, Session
 from tasak.transports import hookspecs
 
@@ -61,7 +62,7 @@ class Transport:
         try:
             schema = self._hooks["transport_schema"]()
         except (Exception, SystemExit) as problem:
-            raise broken(self.name, f"its transport_schema raised {problem!r}") from problem
+            raise broken(self.name, f"its transport_schema raised {kind(problem)}") from problem
         if inspect.iscoroutine(schema):
             schema.close()
         if not isinstance(schema, dict):
@@ -90,7 +91,7 @@ class Transport:
         except TasakError:
             raise
         except (Exception, SystemExit) as problem:
-            raise broken(self.name, f"its parts raised {problem!r}") from problem
+            raise broken(self.name, f"its parts raised {kind(problem)}") from problem
 
     @property
     def has_login(self) -> bool:
@@ -111,7 +112,7 @@ class Transport:
             return await answer if inspect.isawaitable(answer) else answer
         except SystemExit as problem:
             # In a task it would end the whole process.
-            raise RuntimeError(f"its {hook} wanted to end the process") from problem
+            raise Misbehaved(f"its {hook} wanted to end the process") from problem
 
 
 class Registry:

@@ -1,12 +1,16 @@
 """Third parties' plugins that go wrong: only their own apps do, and whoever looks is told."""
 
+import json
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.shell import FAST_APP, PATIENCE, Shell
+from tasak.client import client, launcher
+from tasak.paths import StateDir
+from tests.shell import FAST_APP, PATIENCE, Done, Shell
 
 PLUGIN = """
 import sys, time
@@ -27,6 +31,65 @@ async def close(session):
 @hookimpl
 async def connect(app, host):
     %s
+"""
+
+# Its exceptions quote the header that it was given, each from the hook that its option `place` names.
+TELLTALE = """
+import asyncio
+from tasak.plugin import hookimpl
+
+class Rejected(Exception):
+    pass
+
+def fail(app, hook):
+    if app.options["place"] != hook:
+        return
+    header = f"the header {app.options['header']}"
+    try:
+        raise KeyError(header)
+    except KeyError as problem:
+        problem.add_note(header)
+        raise ExceptionGroup(header, [Rejected(header), OSError(111, header)]) from problem
+
+async def fail_aside(app):
+    fail(app, "task")
+
+class Session:
+    pid = protocol_version = server_info = None
+
+    def __init__(self, app):
+        self.app = app
+        self.ended = asyncio.Event()
+
+    def last_words(self):
+        return []
+
+    async def request(self, method, params=None, *, timeout, on_progress=None):
+        if method == "tools/list":
+            fail(self.app, "list")
+            return {"tools": [{"name": "go", "inputSchema": {"type": "object"}}]}
+        fail(self.app, "request")
+        return {"content": []}
+
+@hookimpl
+def transport_schema():
+    text = {"type": "string"}
+    return {"type": "object", "properties": {"place": text, "header": text}, "additionalProperties": False}
+
+@hookimpl
+async def connect(app, host):
+    fail(app, "connect")
+    if app.options["place"] == "task":
+        asyncio.create_task(fail_aside(app))
+    return Session(app)
+
+@hookimpl
+async def ping(session):
+    fail(session.app, "ping")
+
+@hookimpl
+async def close(session):
+    fail(session.app, "close")
 """
 
 
@@ -92,10 +155,10 @@ def test_a_plugin_that_does_not_load_is_listed_with_the_reason(shell, site):
 @pytest.mark.parametrize(
     ("deed", "told"),
     [
-        ("raise RuntimeError('kaput')", "RuntimeError('kaput')"),
+        ("raise RuntimeError('kaput')", "RuntimeError"),
         ("sys.exit(7)", "its connect wanted to end the process"),
-        ("raise BaseException('far out')", "BaseException('far out')"),
-        ("raise ExceptionGroup('two', [ValueError('a'), KeyError('b')])", "ExceptionGroup"),
+        ("raise BaseException('far out')", "BaseException"),
+        ("raise ExceptionGroup('two', [ValueError('a'), KeyError('b')])", "ExceptionGroup of ValueError, KeyError"),
         ("return object()", "its connect answered object, which has no ended, last_words,"),
     ],
 )
@@ -113,6 +176,87 @@ def test_a_plugin_that_fails_to_connect_fails_its_own_apps_and_is_named(shell, s
     assert "failing" == row_of(shell, "wild")[3]
     assert told in row_of(shell, "wild")[4]
     until(lambda: "Traceback" in (shell.home / ".tasak" / "daemon.log").read_text())
+
+
+PLACES = ("connect", "list", "request", "ping", "close", "task")
+THEIR_KIND = "ExceptionGroup of plugin_telltale.Rejected, ConnectionRefusedError"
+
+
+def configure_telltales(shell: Shell, site: Site, *places: str) -> str:
+    """An app for each place where it fails; the secret that they have."""
+    canary = f"canary-{secrets.token_hex(8)}"
+    site.install("telltale", TELLTALE)
+    shell.env |= {"THEIR_TOKEN": canary, "TASAK_DAEMON_LOG_LEVEL": "DEBUG"}
+    shell.configure(
+        {
+            f"at-{place}": {"transport": "telltale", "place": place, "header": "Bearer ${THEIR_TOKEN}"}
+            for place in places
+        }
+    )
+    return canary
+
+
+@pytest.mark.slow
+def test_the_text_of_a_plugin_s_exception_is_told_nowhere_and_its_kind_and_place_are(shell, site):
+    canary = configure_telltales(shell, site, *PLACES)
+    said: list[Done] = []
+
+    def run(*words: str) -> Done:
+        said.append(shell(*words))
+        return said[-1]
+
+    calls = {place: run(f"at-{place}", "go") for place in PLACES}
+    run("--json", "at-request", "go")
+    run("--json", "at-connect")
+    run("--no-daemon", "at-request", "go")
+    pinged = run("ping", "--deep", "at-ping", "--json")
+    [closing] = [
+        each for each in json.loads(run("connections", "--json").stdout)["connections"] if each["app"] == "at-close"
+    ]
+    delete(shell, f"/connections/{closing['id']}")
+    log = shell.home / ".tasak" / "daemon.log"
+    until(lambda: all(f", in {hook}" in text_of(log) for hook in ("connect", "request", "close", "fail_aside")))
+    run("connections", "--json")
+    plugins = run("plugins")
+    run("daemon", "status", "--json")
+    run("daemon", "logs")
+
+    assert {"connect": 4, "list": 4, "request": 6, "ping": 0, "close": 0, "task": 0} == {
+        place: call.returncode for place, call in calls.items()
+    }
+    for place in ("connect", "list", "request"):
+        assert f": {THEIR_KIND}" in calls[place].stderr
+        assert "`tasak daemon logs` shows where it failed" in calls[place].stderr
+    assert "it may have run: look before you repeat it" in calls["request"].stderr
+    assert "may have run" not in calls["list"].stderr + calls["connect"].stderr
+    assert THEIR_KIND in pinged.stdout
+    assert THEIR_KIND in plugins.stdout
+    assert [] == [done.args for done in said if canary in done.stdout + done.stderr]
+    assert [] == holders_of(canary, shell.home / ".tasak")
+
+
+@pytest.mark.slow
+def test_whoever_asks_for_it_with_debug_gets_the_text_of_a_plugin_s_exception(shell, site):
+    """So that the other test would see one."""
+    canary = configure_telltales(shell, site, "connect", "request")
+
+    for place in ("connect", "request"):
+        assert canary in shell("--debug", f"at-{place}", "go").stderr
+    assert [] == holders_of(canary, shell.home / ".tasak")
+
+
+def delete(shell: Shell, path: str) -> None:
+    connection = launcher.connect(StateDir(shell.home / ".tasak"))
+    assert connection
+    assert 200 == client.ask(connection, "DELETE", path, timeout=PATIENCE)[0]
+
+
+def text_of(log: Path) -> str:
+    return log.read_text() if log.exists() else ""
+
+
+def holders_of(canary: str, folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and canary in path.read_text(errors="replace")]
 
 
 @pytest.mark.slow

@@ -288,6 +288,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
                 f"{CANARIES}test_no_token_of_a_sign_in_is_seen_anywhere",
                 f"{CANARIES}test_none_is_in_a_log_that_was_rotated",
                 f"{SECRETS}test_no_repr_shows_a_secret_whatever_holds_it",
+                "cli/test_plugins.py::test_the_text_of_a_plugin_s_exception_is_told_nowhere_and_its_kind_and_place_are",
             ),
         ),
         Row(

@@ -322,8 +322,8 @@ def test_neither_of_two_with_one_name_is_imported(site):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("raise ValueError('nope')", "its transport_schema raised ValueError('nope')"),
-        ("raise SystemExit(3)", "its transport_schema raised SystemExit(3)"),
+        ("raise ValueError('nope')", "its transport_schema raised ValueError"),
+        ("raise SystemExit(3)", "its transport_schema raised SystemExit"),
         ("return None", "its transport_schema answered NoneType instead of a dict"),
         ("return ['object']", "its transport_schema answered list instead of a dict"),
     ],
