@@ -36,10 +36,10 @@ def list_tools(asked: Asked, app: str) -> int:
         output.print_json({"app": app, **{name: list(found[name]) for name in ("tools", "notices", "blocked")}})
         return 0
     # Lazy: a call needs no signature.
-    from tasak.core.signature import signature
+    from tasak.core.signature import signatures
 
-    for tool in found["tools"]:
-        output.print_line(signature(tool))
+    for line in signatures(found["tools"]):
+        output.print_line(line)
     return 0
 
 

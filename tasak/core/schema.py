@@ -82,9 +82,23 @@ class Inputs:
     others: Parameter | None
 
 
-def inputs(tool: Mapping[str, Any]) -> Inputs:
-    """What `tool`, as `tools/list` has it, takes. The order is that of its schema."""
-    return SchemaReader(tool.get("inputSchema")).inputs()
+def inputs(tool: Mapping[str, Any], allowance: "Allowance | None" = None) -> Inputs:
+    """What `tool`, as `tools/list` has it, takes. The order is that of its schema.
+
+    What reading it takes is taken from the `allowance`, too, where many are read.
+    """
+    reader = SchemaReader(tool.get("inputSchema"))
+    found = reader.inputs()
+    if allowance:
+        allowance.left -= reader.spent
+    return found
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What reading the schemas of many tools may take together, counted as for one."""
+
+    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +162,10 @@ class SchemaReader:
         self._root = schema
         self._left = MAX_NODES
 
+    @property
+    def spent(self) -> int:
+        return MAX_NODES - self._left
+
     def inputs(self) -> Inputs:
         found: dict[str, list[Any]] = {}
         required: dict[str, None] = {}
@@ -180,9 +198,11 @@ class SchemaReader:
             name=name,
             types=reading.types,
             required=is_required,
-            description=next(filter(None, [text_of(part.get("description")) for part in said]), ""),
-            default=next((part["default"] for part in said if "default" in part), MISSING),
-            example=next(iter(examples), MISSING),
+            description=self._paid(
+                next(filter(None, [text_of(part.get("description")) for part in said]), ""), instead=""
+            ),
+            default=self._paid(next((part["default"] for part in said if "default" in part), MISSING)),
+            example=self._paid(next(iter(examples), MISSING)),
             choices=reading.choices,
             item_types=items.types,
             item_choices=items.choices,
@@ -222,9 +242,7 @@ class SchemaReader:
     def _read_own(self, schema: dict[str, Any], seen: frozenset[str], depth: int) -> Reading:
         said = schema.get("type")
         types = frozenset(name for name in TYPES if name == said or name in list_of(said))
-        choices = tuple([schema["const"]] if "const" in schema else list_of(schema.get("enum")))
-        if not self._can_afford(depth, len(choices)):
-            choices = ()
+        choices = tuple(self._paid([schema["const"]] if "const" in schema else list_of(schema.get("enum")), instead=()))
         if choices:
             types = both(types, frozenset(type_of(choice) for choice in choices))
         items = self._read(schema["items"], seen, depth + 1) if isinstance(schema.get("items"), dict) else None
@@ -247,6 +265,17 @@ class SchemaReader:
             else:
                 return UNREADABLE, seen
         return place, seen | {ref}
+
+    def _paid(self, value: Any, *, instead: Any = MISSING) -> Any:
+        """The value, if there is enough left for all that is in it: many references may lead to a large one."""
+        if not value:
+            return value
+        try:
+            self._left -= weight(value, max(0, self._left))
+        except TooMuch:
+            self._left = 0
+            return instead
+        return value
 
     def _can_afford(self, depth: int, nodes: int = 1) -> bool:
         self._left -= nodes

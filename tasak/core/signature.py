@@ -3,14 +3,26 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tasak.core.schema import MISSING, TYPES, Inputs, Parameter, dict_of, inputs, text_of
+from tasak.core.schema import MISSING, TYPES, Allowance, Inputs, Parameter, dict_of, inputs, text_of
 from tasak.inert import inert, inert_json, one_line
 from tasak.wire import RESERVED
 
-__all__ = ["MISSING", "OURS", "Parameter", "example", "help_text", "kind", "label", "parameters", "shown", "signature"]
+__all__ = [
+    "MISSING",
+    "OURS",
+    "Parameter",
+    "example",
+    "help_text",
+    "kind",
+    "label",
+    "parameters",
+    "shown",
+    "signature",
+    "signatures",
+]
 
 # Parameters of these names are written `args=…`: the flags are ours.
 OURS = frozenset({"args", "help"})
@@ -23,20 +35,30 @@ DEFAULT_LENGTH = 40
 HELP_LENGTH = 1000
 EXAMPLE_LENGTH = 120
 
+# What the schemas of one list may take to read, some seconds; small ones that refer to themselves take minutes.
+MOST_READ = 500_000
+
 SAMPLES: Mapping[str, Any] = {
     "string": "text", "integer": 1, "number": 1.5, "boolean": True, "object": {}, "array": [], "null": None,
 }  # fmt: skip
 
 
-def parameters(tool: Mapping[str, Any]) -> dict[str, Parameter]:
+def parameters(tool: Mapping[str, Any], allowance: Allowance | None = None) -> dict[str, Parameter]:
     """The parameters that the tool's input schema names, in its order."""
-    return inputs(tool).named
+    return inputs(tool, allowance).named
 
 
-def signature(tool: Mapping[str, Any]) -> str:
+def signatures(tools: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The line of each; where reading their schemas takes too much, those that are left are `name(…)`."""
+    allowance = Allowance(MOST_READ)
+    for tool in tools:
+        yield signature(tool, allowance)
+
+
+def signature(tool: Mapping[str, Any], allowance: Allowance | None = None) -> str:
     """One line: `add(a: integer, b: integer, note?: string = "x") - Add two numbers`."""
-    in_order = sorted(parameters(tool).values(), key=lambda parameter: not parameter.required)
-    line = f"{tool_name(tool)}({', '.join(as_declared(parameter) for parameter in in_order)})"
+    is_read = allowance is None or allowance.left > 0
+    line = f"{tool_name(tool)}({declared(tool, allowance) if is_read else '…'})"
     summary = first_sentence(intro(tool))
     return one_line(f"{line} - {summary}" if summary else line, SIGNATURE_LENGTH)
 
@@ -101,6 +123,11 @@ def first_sentence(text: str) -> str:
     line = text.partition("\n")[0][: SUMMARY_LENGTH * 4]
     sentence = re.split(r"(?<=[.!?])\s+(?![a-z])", line, maxsplit=1)[0]
     return one_line(sentence.strip().removesuffix("."), SUMMARY_LENGTH)
+
+
+def declared(tool: Mapping[str, Any], allowance: Allowance | None) -> str:
+    in_order = sorted(parameters(tool, allowance).values(), key=lambda parameter: not parameter.required)
+    return ", ".join(as_declared(parameter) for parameter in in_order)
 
 
 def as_declared(parameter: Parameter) -> str:

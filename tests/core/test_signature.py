@@ -285,7 +285,7 @@ def test_values_without_end_do_not_make_reading_raise():
 
     described = tool({"x": schema, "y": {"default": 10**5000}}, ["x"])
 
-    assert "x: …" in signature(described)
+    assert "t(x: any, y?: any)" == signature(described)
     assert "tasak a t" in help_text("a", described)
 
 

@@ -375,6 +375,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
                 f"{BOMBS}test_a_list_of_a_million_tools_is_not_taken",
                 f"{BOMBS}test_pages_without_end_are_not_asked_for",
                 f"{BOMBS}test_reading_a_schema_takes_bounded_work_whatever_it_expands_to",
+                f"{BOMBS}test_many_small_schemas_that_expand_are_listed_in_bounded_time",
                 f"{BOMBS}test_a_reference_fetches_nothing",
                 f"{BOMBS}test_a_compressed_answer_is_not_unpacked_without_end",
                 f"{FUZZ}test_no_message_of_a_server_ends_a_session_or_answers_two_requests",

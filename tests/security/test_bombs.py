@@ -22,8 +22,9 @@ from tasak.core.bad_text import BadText
 from tasak.core.config_file import BrokenFile, FileReader
 from tasak.core.config_text import parse
 from tasak.core.exchange import LONGEST_MESSAGE
-from tasak.core.signature import help_text, signature
-from tasak.core.tool_service import MAX_PAGES
+from tasak.core.schema import weight
+from tasak.core.signature import help_text, signature, signatures
+from tasak.core.tool_service import MAX_PAGES, MAX_WEIGHT
 from tasak.errors import BadArguments, NotExecuted, OutcomeUnknown, ServerError
 from tasak.plugin import Progress
 from tasak.request import Request
@@ -316,6 +317,9 @@ SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "many types": lambda: of_x(type=["string"] * MANY_NAMES),
     "many patterns": lambda: {"patternProperties": {f"^(a+)+{n}$": {} for n in range(MANY_NAMES)}},
     "a long name": lambda: {"properties": {"n" * MEBIBYTE: {"description": "d" * MEBIBYTE, "default": "v" * MEBIBYTE}}},
+    "a long default, many times": lambda: with_references({"default": [1] * MANY_NAMES}),
+    "a long text, many times": lambda: with_references({"description": "x y" * MEBIBYTE}),
+    "a long choice, many times": lambda: with_references({"enum": [["x" * MEBIBYTE]]}),
     "a long reference": lambda: of_x(**{"$ref": "#" + "/a" * MEBIBYTE}),
     "an index of many digits": lambda: {"anyOf": [{"$ref": "#/anyOf/" + "9" * 900}]},
     "a pattern that takes for ever": lambda: of_x(type="string", pattern="^(a+)+$"),
@@ -339,6 +343,44 @@ def test_reading_a_schema_takes_bounded_work_whatever_it_expands_to(name):
 
     assert len(line) <= 1000
     assert text.endswith("\n")
+
+
+def with_references(to: dict[str, Any]) -> dict[str, Any]:
+    return {"$defs": {"d": to}, "properties": {f"p{n}": {"$ref": "#/$defs/d"} for n in range(1000)}}
+
+
+def test_many_small_schemas_that_expand_are_listed_in_bounded_time():
+    """As many as a server may list: each takes some 40 ms to read."""
+    schema = doubling("anyOf", 8, 3)
+    tools = [{"name": f"t{n}", "description": "Do it", "inputSchema": schema} for n in range(2400)]
+    assert weight(tools, MAX_WEIGHT)
+
+    with within(20):
+        lines = list(signatures(tools))
+
+    assert "t0(x?: any) - Do it" == lines[0]
+    assert [f"t{n}(…) - Do it" for n in range(100, 2400)] == lines[100:]
+
+
+def test_ten_thousand_plain_schemas_are_listed_whole():
+    tools = [{"name": f"t{n}", "inputSchema": {"properties": with_parameters(6)}} for n in range(10_000)]
+
+    assert not any("…" in line for line in signatures(tools))
+
+
+async def test_a_list_of_many_schemas_that_expand_is_passed_on_as_it_came(pool):
+    """The daemon expands none of them, and `--json` prints them so."""
+    schema = doubling("anyOf", 8, 3)
+    app = pool.script(
+        f"def tools_list(message): answer(message, tools=[{{'name': 't%d' % n, 'inputSchema': {schema!r}}}"
+        " for n in range(2400)])"
+    )
+
+    with within(20):
+        found = await soon(pool.service.list_tools(app))
+
+    assert 2400 == len(found.tools)
+    assert schema == json.loads(json.dumps(list(found.tools)))[-1]["inputSchema"]
 
 
 def refusal(reader: ArgumentReader, words: list[str]) -> str:
