@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from tasak.client.fast import peer_uid
 from tasak.errors import BadRequest, Forbidden, Misdirected, NoToken, TooLarge, TooSlow, UnsupportedMediaType
@@ -74,6 +74,12 @@ def is_owners(request: web.Request, door: Door) -> None:
         raise Forbidden("this daemon belongs to another user")
 
 
+def reads_one_way(request: web.Request, door: Door) -> None:
+    """A host in the target would count for more than the Host header (RFC 9112, 3.2.2)."""
+    if not request.raw_path.startswith("/") or request.version not in (HttpVersion10, HttpVersion11):
+        raise BadRequest("the first line of the request is not a method, a path and HTTP/1.1")
+
+
 def is_meant_for_us(request: web.Request, door: Door) -> None:
     if door.token is not None and request.headers.getall("Host", []) not in [[host] for host in door.hosts]:
         raise Misdirected("the Host header names another place", fix=f"use http://127.0.0.1:{door.port}")
@@ -122,6 +128,7 @@ def is_small_enough(request: web.Request, door: Door) -> None:
 
 CHECKS: tuple[Callable[[web.Request, Door], None], ...] = (
     is_owners,
+    reads_one_way,
     is_meant_for_us,
     comes_from_no_page,
     stays_http,

@@ -85,6 +85,9 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "`400`, and the connection is closed",
             (
                 f"{DOOR}test_what_two_readers_could_read_in_two_ways_is_not_read",
+                f"{DOOR}test_the_first_line_names_a_path_and_http_of_today",
+                f"{DOOR}test_no_word_of_nobodys_makes_a_call",
+                f"{DOOR}test_there_is_no_other_protocol_anywhere",
                 f"{DOOR}test_what_is_no_http_is_told_so_and_is_repeated_nowhere",
                 f"{DOOR}test_a_call_is_answered_as_its_row_says",
                 f"{DOOR}test_a_call_is_a_post_and_that_is_said",
@@ -95,6 +98,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "`400`, `413`: nothing is sent to a server",
             (
                 f"{DOOR}test_a_call_is_answered_as_its_row_says",
+                f"{DOOR}test_a_field_that_is_none_or_of_another_kind_is_named",
                 f"{DOOR}test_over_tcp_a_body_is_small",
                 f"{FUZZ}test_the_body_of_a_request_is_what_it_should_be_or_refused",
                 f"{FUZZ}test_strict_json_is_json_to_everyone_or_refused",

@@ -46,7 +46,17 @@ class Row:
         return front.ask(door, self.method, self.path, headers, self.body, user)
 
 
-TOKENS = ["Bearer", "Bearer ", "bearer TOKEN", "TOKEN", "Basic TOKEN", "Bearer TOKENx", "Bearer  TOKEN", "Bearer ż"]
+TOKENS = [
+    " ",
+    "Bearer",
+    "Bearer ",
+    "bearer TOKEN",
+    "TOKEN",
+    "Basic TOKEN",
+    "Bearer TOKENx",
+    "Bearer  TOKEN",
+    "Bearer ż",
+]
 
 OUR_HOSTS = ["127.0.0.1", "127.0.0.1:PORT", "localhost", "localhost:PORT", "[::1]", "[::1]:PORT"]
 
@@ -99,13 +109,8 @@ BODIES = {
     "UTF-16": GOOD.decode().encode("utf-16"),
     "a byte order mark": b"\xef\xbb\xbf" + GOOD,
     "two documents": GOOD + GOOD,
-    "another field": b'{"tool": "echo", "arguments": {"text": "a"}, "timeout_ms": 5}',
-    "a number for a name": b'{"tool": 1, "arguments": {}}',
-    "an array for arguments": b'{"tool": "echo", "arguments": []}',
-    "text for a time": b'{"tool": "echo", "arguments": {"text": "a"}, "timeout": "5"}',
-    "no time": b'{"tool": "echo", "arguments": {"text": "a"}, "timeout": 0}',
-    "true for a time": b'{"tool": "echo", "arguments": {"text": "a"}, "timeout": true}',
-    "too much time": b'{"tool": "echo", "arguments": {"text": "a"}, "timeout": 1e9}',
+    "-Infinity": b'{"tool": "echo", "arguments": {"text": -Infinity}}',
+    "no number for a time": b'{"tool": "echo", "arguments": {"text": "a"}, "timeout": NaN}',
     "nothing": b" ",
 }
 

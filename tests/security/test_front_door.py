@@ -16,7 +16,7 @@ import pytest
 
 from tasak.front_door import BODY_TIMEOUT, HEAD_TIMEOUT, MAX_TCP_BODY
 from tasak.server import ROUTES
-from tests.security.attacks import NO_TOKEN, PAGES, ROWS, WRONG_TYPE
+from tests.security.attacks import BAD, NO_TOKEN, PAGES, ROWS, WRONG_TYPE
 from tests.security.front import CALL, GOOD, JSON, Front, free_port, read_answer, until
 from tests.security.people import OWN_APP, OWNER, STRANGER, Home, as_root
 from tests.shell import FAST_APP, Shell
@@ -183,17 +183,25 @@ def test_at_the_socket_a_body_may_carry_a_file(front):
     assert 200 == front.ask("socket", "POST", CALL, body=body).status
 
 
+# Where it follows what is wrong, the request would be a good one without that.
+WHOLE = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(GOOD) + GOOD
 SMUGGLED = {
     "length and chunks": b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "two lengths": b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
-    "a length with a sign": b"Content-Length: +2\r\n\r\n{}",
-    "a folded header": b"X-A: b\r\n c\r\n\r\n",
-    "a space before the colon": b"X-A : b\r\n\r\n",
-    "a zero in a header": b"X-A: b\0c\r\n\r\n",
+    "a length with a sign": WHOLE.replace(b"Length: ", b"Length: +"),
+    "a list of lengths": WHOLE.replace(b"Length: ", b"Length: %d, " % len(GOOD)),
+    "two hosts": b"Host: localhost\r\n" + WHOLE,
+    "a folded header": b"X-A: b\r\n c\r\n" + WHOLE,
+    "a space before the colon": b"X-A : b\r\n" + WHOLE,
+    "a zero in a header": b"X-A: b\0c\r\n" + WHOLE,
+    "a line that ends in LF alone": b"X-A: b\nX-B: c\r\n" + WHOLE,
+    "a line that ends in CR alone": b"X-A: b\rX-B: c\r\n" + WHOLE,
     "another coding": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "a coding that is none": b"Transfer-Encoding: identity\r\n" + WHOLE,
     "a chunk without end": b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-    "a long header": b"X-A: " + b"a" * (1 << 16) + b"\r\n\r\n",
-    "many headers": b"".join(b"X-%d: a\r\n" % number for number in range(5000)) + b"\r\n",
+    "a long header": b"X-A: " + b"a" * (1 << 16) + b"\r\n" + WHOLE,
+    "a long token": b"Authorization: Bearer " + b"a" * MIB + b"\r\n" + WHOLE,
+    "many headers": b"".join(b"X-%d: a\r\n" % number for number in range(5000)) + WHOLE,
 }
 
 
@@ -205,6 +213,56 @@ def test_what_two_readers_could_read_in_two_ways_is_not_read(front, door, refuse
 
     assert answer.status in ([400] if front.is_strict else [0, 400, 408])
     assert answer.status == 0 or answer.code in ("bad_request", "too_slow")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "POST http://evil.example/tools/call/fast HTTP/1.1",
+        "POST http://localhost/tools/call/fast HTTP/1.1",
+        "POST /tools/call/fast HTTP/2.0",
+        "POST /tools/call/fast HTTP/0.9",
+        "POST tools/call/fast HTTP/1.1",
+        "GET /health",
+        "OPTIONS * HTTP/1.1",
+        "PRI * HTTP/2.0",
+    ],
+)
+def test_the_first_line_names_a_path_and_http_of_today(front, door, refuses, line):
+    """A target with a host in it would count for more than the Host header."""
+    head = b"".join(f"{name}: {value}\r\n".encode() for name, value in front.headers(door))
+
+    answer = front.raw(door, f"{line}\r\n".encode() + head + WHOLE)
+
+    assert b"bad_request" in answer.body
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "FOO"])
+def test_no_word_of_nobodys_makes_a_call(front, door, refuses, method):
+    assert front.ask(door, method, CALL, body=GOOD).status in (400, 404, 405)
+
+
+FIELDS = [
+    ("timeout_ms", 5), ("app", 1), ("app", None), ("tool", 1), ("tool", None), ("arguments", []), ("arguments", "x"),
+    ("arguments", None), ("timeout", "5"), ("timeout", 0), ("timeout", -1), ("timeout", True), ("timeout", 1e9),
+    ("timeout", None), ("tty", 1), ("env", {"A": 1}), ("cwd", "x"), ("session", 1), ("call_id", 1), ("read_only", "no"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), FIELDS)
+def test_a_field_that_is_none_or_of_another_kind_is_named(front, door, refuses, field, value):
+    answer = front.ask(door, "POST", CALL, body=json.dumps({**json.loads(GOOD), field: value}).encode())
+
+    assert BAD == (answer.status, answer.code)
+    assert f"'{field}'" in json.loads(answer.body)["error"]["message"]
+
+
+def test_there_is_no_other_protocol_anywhere(front, door, refuses):
+    upgrades = [{"Upgrade": protocol, "Connection": "Upgrade, close"} for protocol in ("websocket", "h2c")]
+
+    answers = [front.ask(door, *each, front.headers(door, **more)) for each in EVERYWHERE for more in upgrades]
+
+    assert {400} == {answer.status for answer in answers}
 
 
 SECRET = "not to be repeated"
@@ -304,13 +362,22 @@ def test_without_a_port_there_is_none():
         assert "tcp" not in shell.json("daemon", "status")
 
 
-@pytest.mark.parametrize("what", ["link", "folder", "open"])
+PLANTED = ["link", "folder", "open", *(pytest.param(what, marks=pytest.mark.slow) for what in ("second name", "short"))]
+
+
+@pytest.mark.parametrize("what", PLANTED)
 def test_whatever_stands_in_the_place_of_the_token_is_not_followed(what):
     with Home() as shell:
         shell.state.mkdir(0o700)
         token, victim = shell.state / "daemon.token", shell.home / "victim"
         victim.write_text("mine")
-        {"link": lambda: token.symlink_to(victim), "folder": token.mkdir, "open": lambda: token.touch(0o666)}[what]()
+        {
+            "link": lambda: token.symlink_to(victim),
+            "folder": token.mkdir,
+            "open": lambda: token.touch(0o666),
+            "second name": lambda: os.link(victim, token),
+            "short": lambda: token.write_text("abc"),
+        }[what]()
         for path in (shell.state, token, victim):
             shell.give(path)
         shell.env["TASAK_DAEMON_PORT"] = str(free_port())
@@ -324,4 +391,5 @@ def test_whatever_stands_in_the_place_of_the_token_is_not_followed(what):
             assert "not on" in shell.json("daemon", "status")["tcp"]
         else:
             assert stat.S_ISREG(os.lstat(token).st_mode)
+            assert 43 == len(token.read_text().strip())
             assert 0o600 == stat.S_IMODE(os.lstat(token).st_mode)
