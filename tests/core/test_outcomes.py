@@ -259,7 +259,7 @@ async def test_a_bug_of_ours_is_one_that_may_have_run(book):
     first, second = [await problem_of(book.once(claim(), tool)) for _ in range(2)]
 
     assert InternalError is type(first) is type(second)
-    assert "ZeroDivisionError('oh')" in first.message
+    assert "ZeroDivisionError" in first.message
     assert 1 == tool.runs
 
 
