@@ -77,6 +77,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "CORS header anywhere",
             (
                 f"{DOOR}test_a_page_is_refused_whatever_it_sends_and_even_if_it_knew_the_token",
+                f"{DOOR}test_no_route_says_that_a_page_may_come",
                 f"{DOOR}test_a_call_is_answered_as_its_row_says",
             ),
         ),

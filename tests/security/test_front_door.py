@@ -16,7 +16,7 @@ import pytest
 
 from tasak.front_door import BODY_TIMEOUT, HEAD_TIMEOUT, MAX_TCP_BODY
 from tasak.server import ROUTES
-from tests.security.attacks import BAD, NO_TOKEN, PAGES, ROWS, WRONG_TYPE
+from tests.security.attacks import BAD, NO_TOKEN, PAGES, PREFLIGHT, ROWS, WRONG_TYPE
 from tests.security.front import CALL, GOOD, JSON, Front, free_port, read_answer, until
 from tests.security.people import OWN_APP, OWNER, STRANGER, Home, as_root
 from tests.shell import FAST_APP, Shell
@@ -263,6 +263,13 @@ def test_there_is_no_other_protocol_anywhere(front, door, refuses):
     answers = [front.ask(door, *each, front.headers(door, **more)) for each in EVERYWHERE for more in upgrades]
 
     assert {400} == {answer.status for answer in answers}
+
+
+def test_no_route_says_that_a_page_may_come(front, door, refuses):
+    answers = [front.ask(door, *each, front.headers(door, **PREFLIGHT)) for each in EVERYWHERE]
+
+    assert {403} == {answer.status for answer in answers}
+    assert not [name for answer in answers for name in answer.headers if name.lower().startswith("access-control")]
 
 
 SECRET = "not to be repeated"
