@@ -26,6 +26,7 @@ from tasak.errors import Busy, SessionLost
 from tests.core.pool import Pool, soon
 from tests.core.pool import until as it_holds
 from tests.reliability.world import PATIENCE, End, World, is_alive, until
+from tests.security.people import acting_as
 from tests.shell import FAST_APP, TASAK
 
 pytestmark = pytest.mark.slow
@@ -463,14 +464,17 @@ def of_another_user(world: World) -> Iterator[psutil.Process]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets the limits of a process that runs")
 def test_without_room_for_a_process_an_app_does_not_start_and_others_go_on(world, of_another_user):
-    call_of(world, "plain", "echo", "--text", "warm")
     limit = ["prlimit", f"--pid={of_another_user.pid}"]
+    with acting_as(of_another_user.uids().real):
+        call_of(world, "plain", "echo", "--text", "warm")
 
     by_another_user(world, *limit, "--nproc=1:")
-    refused = call_of(world, "more", "echo", "--text", "hello")
-    meanwhile = call_of(world, "plain", "echo", "--text", "hello")
+    with acting_as(of_another_user.uids().real):
+        refused = call_of(world, "more", "echo", "--text", "hello")
+        meanwhile = call_of(world, "plain", "echo", "--text", "hello")
     by_another_user(world, *limit, "--nproc=1000:")
-    afterwards = call_of(world, "more", "echo", "--text", "hello")
+    with acting_as(of_another_user.uids().real):
+        afterwards = call_of(world, "more", "echo", "--text", "hello")
 
     assert ("not_executed", True) == (refused.outcome, "cannot be started" in refused.said)
     assert ("executed", "hello") == (meanwhile.outcome, meanwhile.said)
