@@ -885,7 +885,7 @@ async def test_a_call_that_is_cancelled_takes_its_commands_whole_group_with_it(t
     after = told.with_name("after")
     calling = asyncio.create_task(call(tool(lingering(told, mark), command("touch", str(after)))))
     await asyncio.to_thread(told.read_text)
-    assert 2 == len(marked(mark))
+    await until(lambda: 2 == len(marked(mark)))
 
     calling.cancel()
     await asyncio.wait([calling])
@@ -900,7 +900,7 @@ async def test_a_command_whose_time_is_over_goes_with_its_whole_group(told):
     mark = f"mark-{told}"
     calling = asyncio.create_task(call(tool(lingering(told, mark)), seconds=2.0))
     await asyncio.to_thread(told.read_text)
-    assert 2 == len(marked(mark))
+    await until(lambda: 2 == len(marked(mark)))
 
     with pytest.raises(CallTimedOut):
         await calling
