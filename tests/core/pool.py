@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import psutil
+import pytest
 import yaml
 
 # Here, and not in the first connect, where it would run out a short init_timeout.
@@ -17,6 +18,7 @@ import tasak.core.mcp_session  # noqa: F401
 from tasak.core.app import App
 from tasak.core.gateway import Gateway
 from tasak.core.tool_service import Answer, ToolCall
+from tasak.errors import TasakError
 from tasak.paths import StateDir
 from tests.shell import FAST_APP
 
@@ -254,6 +256,18 @@ class Pool:
 async def soon(work: Awaitable[Result]) -> Result:
     """What `work` gives, within a time that is long enough for anything."""
     return await asyncio.wait_for(work, PATIENCE)
+
+
+async def failure_of(work: Awaitable[Any]) -> TasakError:
+    """What `work`, which has to fail, fails with."""
+    with pytest.raises(TasakError) as raised:
+        await soon(work)
+    return raised.value
+
+
+async def close_all(pool: Pool) -> None:
+    for connection in pool.manager:
+        await soon(pool.manager.close(connection))
 
 
 async def until(is_so: Callable[[], Any]) -> None:

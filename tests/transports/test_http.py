@@ -3,10 +3,9 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,7 @@ from tasak.errors import (
 from tasak.plugin import Progress
 from tasak.testing import Answers, CutOff, FaultProxy, Hangs, HttpServer, no_leaks, redirect
 from tasak.testing.faults import Fault
-from tests.core.pool import Pool, soon, until
+from tests.core.pool import Pool, close_all, failure_of, soon, until
 
 MIB = 1 << 20
 ERAS = ("handshake", "stateless")
@@ -38,17 +37,6 @@ async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setenv("HOME", str(tmp_path))
     async with no_leaks(), Pool(tmp_path) as made:
         yield made
-
-
-async def failure_of(work: Awaitable[Any]) -> TasakError:
-    with pytest.raises(TasakError) as raised:
-        await soon(work)
-    return raised.value
-
-
-async def close_all(pool: Pool) -> None:
-    for connection in pool.manager:
-        await soon(pool.manager.close(connection))
 
 
 async def executions_of(server: HttpServer, word: str) -> int:

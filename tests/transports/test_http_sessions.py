@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,11 +15,10 @@ from tasak.errors import (
     OutcomeUnknown,
     SessionLost,
     SignInNeeded,
-    TasakError,
 )
 from tasak.plugin import Progress
 from tasak.testing import Answers, EndsEarly, FaultProxy, Hangs, HttpServer, Plan, Way, no_leaks
-from tests.core.pool import Pool, soon, until
+from tests.core.pool import Pool, close_all, failure_of, soon, until
 
 STALLS = Plan(up=Way(stall_after=0))
 
@@ -30,17 +28,6 @@ async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setenv("HOME", str(tmp_path))
     async with no_leaks(), Pool(tmp_path) as made:
         yield made
-
-
-async def failure_of(work: Awaitable[Any]) -> TasakError:
-    with pytest.raises(TasakError) as raised:
-        await soon(work)
-    return raised.value
-
-
-async def close_all(pool: Pool) -> None:
-    for connection in pool.manager:
-        await soon(pool.manager.close(connection))
 
 
 # A stream that breaks

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ from tasak.errors import (
     ServerError,
     SessionLost,
     SignInNeeded,
-    TasakError,
 )
 from tasak.plugin import Progress
 from tasak.testing import Answers, CutOff, EndsEarly, FaultProxy, Hangs, HttpServer, Plan, Way, no_leaks, redirect
-from tests.core.pool import Pool, soon, until
+from tests.core.pool import Pool, close_all, failure_of, soon, until
 
 MIB = 1 << 20
 
@@ -41,17 +40,6 @@ async def server(pool: Pool) -> AsyncIterator[HttpServer]:
 
 def reach(pool: Pool, server: HttpServer, **keys: Any) -> Any:
     return pool.reach(server.sse_url, transport="sse", **keys)
-
-
-async def failure_of(work: Awaitable[Any]) -> TasakError:
-    with pytest.raises(TasakError) as raised:
-        await soon(work)
-    return raised.value
-
-
-async def close_all(pool: Pool) -> None:
-    for connection in pool.manager:
-        await soon(pool.manager.close(connection))
 
 
 # What works

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +14,9 @@ import httpx2
 import pytest
 import trustme
 
-from tasak.errors import ConnectFailed, TasakError
+from tasak.errors import ConnectFailed
 from tasak.testing import HttpServer, no_leaks
-from tests.core.pool import Pool, soon
+from tests.core.pool import Pool, close_all, failure_of
 
 SECRET = "s3cret"
 
@@ -34,17 +34,6 @@ async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 async def server(pool: Pool) -> AsyncIterator[HttpServer]:
     async with HttpServer() as made:
         yield made
-
-
-async def failure_of(work: Awaitable[Any]) -> TasakError:
-    with pytest.raises(TasakError) as raised:
-        await soon(work)
-    return raised.value
-
-
-async def close_all(pool: Pool) -> None:
-    for connection in pool.manager:
-        await soon(pool.manager.close(connection))
 
 
 # Private authorities

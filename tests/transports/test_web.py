@@ -4,24 +4,24 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import httpx2
 import pytest
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
-from tasak.errors import BadConfig, ConnectFailed, OutcomeUnknown, ServerError, SignInNeeded, TasakError
+from tasak.errors import BadConfig, ConnectFailed, OutcomeUnknown, ServerError, SignInNeeded
 from tasak.testing import Answers, HttpServer, no_leaks, redirect
 from tasak.transports import http, sse
 from tasak.transports.incoming import Bookmark, Incoming
 from tasak.transports.mailbox import Mailbox
 from tasak.transports.site import Site
-from tests.core.pool import Pool, soon
+from tests.core.pool import Pool, close_all, failure_of, soon
 
 SECRET = "s3cret"
 HEADERS = {"Authorization": f"Bearer {SECRET}", "X-Team": "zażółć", "X-Number": 7}
@@ -38,17 +38,6 @@ async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 async def server(pool: Pool) -> AsyncIterator[HttpServer]:
     async with HttpServer() as made:
         yield made
-
-
-async def failure_of(work: Awaitable[Any]) -> TasakError:
-    with pytest.raises(TasakError) as raised:
-        await soon(work)
-    return raised.value
-
-
-async def close_all(pool: Pool) -> None:
-    for connection in pool.manager:
-        await soon(pool.manager.close(connection))
 
 
 # What requests carry
