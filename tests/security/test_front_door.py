@@ -173,6 +173,7 @@ def test_over_tcp_a_body_is_small(front, refuses):
         promised = connection.recv(1 << 16)
 
     assert [(413, "too_large")] * 2 == [(answer.status, answer.code) for answer in answers]
+    assert {"not_executed"} == {json.loads(answer.body)["error"]["outcome"] for answer in answers}
     assert promised.startswith(b"HTTP/1.1 413 ")
     assert daemon.memory_info().rss - before < 8 * MIB
 
