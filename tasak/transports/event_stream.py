@@ -16,7 +16,8 @@ from mcp_types import JSONRPCRequest
 
 from tasak.errors import ConnectFailed, NotExecuted, OutcomeUnknown, ServerError
 from tasak.plugin import AppConfig, Host, Peer
-from tasak.transports.mailbox import Messages, as_body, message_of
+from tasak.transports.mailbox import Messages
+from tasak.transports.messages import as_text, message_of
 from tasak.transports.pace import HANDLING_EVENT, Pace
 from tasak.transports.site import Site, place, why
 from tasak.transports.web import open_site
@@ -66,7 +67,7 @@ class EventStreamPeer(Peer):
         """
         if self.read.has_ended:
             raise anyio.ClosedResourceError
-        body = as_body(item.message)
+        body = as_text(item.message)
         if not isinstance(item.message, JSONRPCRequest):
             await self._site.tell(MESSAGE_HEADERS, body, url=self._target)
             return
@@ -121,7 +122,7 @@ class Events(Messages):
 
     async def receive(self) -> SessionMessage | Exception:
         while event := await self._next():
-            with self._pace.spending():
+            with self._pace:
                 if event.event == "message" and event.data:
                     try:
                         return SessionMessage(message_of(event.data.encode()))

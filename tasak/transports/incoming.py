@@ -15,7 +15,8 @@ from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse, RequestId
 
 from tasak.errors import NotExecuted, OutcomeUnknown, ServerError, SessionLost, SignInNeeded, TasakError
 from tasak.inert import one_line
-from tasak.transports.mailbox import Mailbox, message_of
+from tasak.transports.mailbox import Mailbox
+from tasak.transports.messages import message_of
 from tasak.transports.pace import HANDLING_EVENT, Pace
 from tasak.transports.site import Site, kind_of
 
@@ -154,7 +155,7 @@ class Incoming:
             async with aclosing(self._site.events(response)) as events:
                 async for event in events:
                     bookmark.note(event)
-                    with self._pace.spending():
+                    with self._pace:
                         is_answer = event.event == "message" and self._take(event, request)
                     if is_answer:
                         self._pace.forgive()

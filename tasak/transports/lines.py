@@ -1,10 +1,7 @@
 """JSON-RPC messages over two byte streams, one a line: what a process on stdio, or one behind a pipe, speaks."""
 
-import json
 import logging
-import math
-import re
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
@@ -20,15 +17,6 @@ MAX_LINE = 128 << 20
 
 # The first strange lines of a server tell what it prints; the rest would fill the log.
 SHOWN_STRANGE_LINES = 3
-
-# How answers begin that name their request first, and end that name it last.
-BEGINNING = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*,\s*"(?:result|error)"')
-END = re.compile(rb'"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*\}\s*$')
-LONGEST_END = 200
-LONGEST_ID = 18
-
-# What JSON-RPC calls it.
-PARSE_ERROR = -32700
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +37,13 @@ class LineReader:
 
     async def receive(self) -> "SessionMessage | Exception":
         # Lazy: the process starts while a thread imports mcp; by now it is here.
-        from mcp.shared.message import SessionMessage
-        from mcp_types import jsonrpc_message_adapter
+        from tasak.transports.messages import received
 
         while line := await self._line():
-            with self._pace.spending():
+            with self._pace:
                 try:
-                    return SessionMessage(jsonrpc_message_adapter.validate_python(parse(line)))
-                except (ValueError, RecursionError):
+                    return received(line)
+                except ValueError:
                     self._note(line)
         raise anyio.EndOfStream
 
@@ -117,13 +104,12 @@ class LineWriter:
             anyio.BrokenResourceError: it broke; some of it may have been.
         """
         # Lazy: whoever has a message has imported it.
-        from mcp_types import JSONRPCNotification
+        from tasak.transports.messages import as_text, is_notification
 
         if self._stream.is_closing():
             raise anyio.ClosedResourceError
-        line = item.message.model_dump_json(by_alias=True, exclude_unset=True)
-        self._stream.write(line.encode() + b"\n")
-        if isinstance(item.message, JSONRPCNotification):
+        self._stream.write(as_text(item.message) + b"\n")
+        if is_notification(item.message):
             # Short, and often the last word of a call whose time is over: it waits for no server that does not read.
             return
         try:
@@ -144,58 +130,3 @@ class LineWriter:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def parse(line: bytes) -> Any:
-    """JSON as RFC 8259 has it; bytes that are not UTF-8 become U+FFFD rather than the end of the session.
-
-    An answer that says what we do not take becomes an error to the same request: nobody waits for another one.
-
-    Raises:
-        ValueError: it is not JSON.
-    """
-    text = line.decode("utf-8", "replace")
-    try:
-        return DECODER.decode(text)
-    except RecursionError:
-        found = BEGINNING.match(line) or END.search(line[-LONGEST_END:])
-        if not found:
-            raise
-        return refused(int(found[1]), "it is nested too deep")
-    except ValueError:
-        match loosely(text):
-            case {"id": int() | str() as request, "result": _} | {"id": int() | str() as request, "error": _}:
-                return refused(request, "a number in it is none, or beyond what we take")
-        raise
-
-
-def refused(request: int | str, why: str) -> dict[str, Any]:
-    error = {"code": PARSE_ERROR, "message": f"its answer cannot be read: {why}"}
-    return {"jsonrpc": "2.0", "id": request, "error": error}
-
-
-def loosely(text: str) -> Any:
-    """The value less the numbers that are none, or too long; None if that is no JSON either."""
-    try:
-        return json.loads(text, parse_constant=lambda _: None, parse_float=lambda _: None, parse_int=short)
-    except (ValueError, RecursionError):
-        return None
-
-
-def refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(f"{digits} is beyond floating point")
-    return number
-
-
-def short(digits: str) -> int | None:
-    return int(digits) if len(digits) <= LONGEST_ID else None
-
-
-# Made once: `json.loads` would make one for every line.
-DECODER = json.JSONDecoder(parse_constant=refuse, parse_float=finite)

@@ -1,13 +1,11 @@
 """The `read` side of sessions over HTTP: messages from a peer, in the order in which they came."""
 
 import asyncio
-from typing import Any, Self
+from typing import Self
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
-
-from tasak.transports.lines import parse
+from mcp_types import JSONRPCMessage
 
 
 class Messages:
@@ -61,18 +59,3 @@ class Mailbox(Messages):
 
     async def aclose(self) -> None:
         self.close()
-
-
-def message_of(text: bytes) -> JSONRPCMessage:
-    """
-    Raises:
-        ValueError: it is no JSON-RPC message.
-    """
-    try:
-        return jsonrpc_message_adapter.validate_python(parse(text))
-    except RecursionError as problem:
-        raise ValueError("nested too deeply") from problem
-
-
-def as_body(message: Any) -> bytes:
-    return str(message.model_dump_json(by_alias=True, exclude_unset=True)).encode()

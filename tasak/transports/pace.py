@@ -7,8 +7,7 @@ but also in how small pieces, and how far apart these are. Who reads pays for wh
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 # Of the loop's time: some thousand short notifications a second.
@@ -63,26 +62,27 @@ class Allowance:
 
 
 class Pace:
-    """One peer's messages, at a pace that leaves time for others'. Its unit is seconds of the loop."""
+    """One peer's messages, at a pace that leaves time for others'. Its unit is seconds of the loop.
+
+    `with` it around what is done with one message.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter, *, handling: float = HANDLING) -> None:
         self._clock = clock
         self._handling = handling
         self._allowance = Allowance(SHARE, BURST, clock, longest_wait=LONGEST_WAIT)
+        self._begun = 0.0
         self._last = 0.0
         self._owed = 0.0
         self._turn = 0.0
 
-    @contextmanager
-    def spending(self) -> Iterator[None]:
-        """Around what is done with one message."""
-        begun = self._clock()
-        try:
-            yield
-        finally:
-            self._last = self._clock() - begun + self._handling
-            self._turn += self._last
-            self._owed = self._allowance.take(self._last)
+    def __enter__(self) -> None:
+        self._begun = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self._last = self._clock() - self._begun + self._handling
+        self._turn += self._last
+        self._owed = self._allowance.take(self._last)
 
     def forgive(self) -> None:
         """The last message was asked for: nothing is to be paid for it."""

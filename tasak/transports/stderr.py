@@ -86,7 +86,7 @@ class StderrLog:
         *whole, self._partial = (self._partial + chunk).split(b"\n")
         self._partial = self._partial[:LINE_LENGTH]
         if whole:
-            with self._pace.spending():
+            with self._pace:
                 self._keep(whole)
 
     def _leave_out(self, chunk: bytes) -> None:

@@ -21,7 +21,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from tasak.errors import TasakError
 from tasak.plugin import AppConfig, Host, Peer
 from tasak.transports.incoming import EVENTS, JSON, Bookmark, Incoming
-from tasak.transports.mailbox import Mailbox, as_body
+from tasak.transports.mailbox import Mailbox
+from tasak.transports.messages import as_text
 from tasak.transports.site import Site
 from tasak.transports.web import open_site
 
@@ -128,7 +129,7 @@ class StreamablePeer(Peer):
 
     async def _ask(self, request: JSONRPCRequest, headers: Headers) -> None:
         bookmark = Bookmark()
-        async with self._site.exchange("POST", headers, content=as_body(request)) as response:
+        async with self._site.exchange("POST", headers, content=as_text(request)) as response:
             if not response.is_success:
                 self._note_refusal(response, is_in_session=SESSION in headers)
                 await self._incoming.read_refusal(response, request.id)
@@ -140,7 +141,7 @@ class StreamablePeer(Peer):
         await self._incoming.resume(request.id, bookmark)
 
     async def _tell(self, message: JSONRPCMessage, headers: Headers) -> None:
-        await self._site.tell(headers, as_body(message))
+        await self._site.tell(headers, as_text(message))
         if isinstance(message, JSONRPCNotification) and message.method == "notifications/initialized":
             self._listening = asyncio.create_task(self._listen(), name=f"what {self._site.place} says")
 

@@ -37,7 +37,8 @@ from tasak.request import Request
 from tasak.transports.event_stream import Events
 from tasak.transports.incoming import Bookmark, Incoming
 from tasak.transports.lines import LineReader
-from tasak.transports.mailbox import Mailbox, message_of
+from tasak.transports.mailbox import Mailbox
+from tasak.transports.messages import message_of
 from tasak.transports.site import Site
 from tasak.transports.stderr import as_texts
 from tasak.wire import LONGEST_TIMEOUT

@@ -48,7 +48,7 @@ def test_what_is_owed_is_paid_by_time_and_no_more_is_saved_than_the_burst(clock)
 
 
 def spend(pace, clock, seconds):
-    with pace.spending():
+    with pace:
         clock.now += seconds
 
 
