@@ -19,9 +19,13 @@ log = logging.getLogger(__name__)
 
 
 def whole(reply: Reply, asked: Request) -> web.Response:
-    answer = web.Response(body=reply.body, content_type=JSON if asked.wants_json else PLAIN, charset="utf-8")
-    answer.headers[EXIT_HEADER] = str(reply.exit_status)
-    answer.headers[SESSION_HEADER] = reply.mark
+    kind_of_body = JSON if asked.wants_json else PLAIN
+    headers = {
+        "Content-Type": f"{kind_of_body}; charset=utf-8",
+        EXIT_HEADER: str(reply.exit_status),
+        SESSION_HEADER: reply.mark,
+    }
+    answer = web.Response(body=reply.body, headers=headers)
     for notice in reply.notices:
         answer.headers.add(NOTICE_HEADER, quote(notice, safe=" ,;:.()'`", errors="replace"))
     return answer

@@ -4,8 +4,6 @@ import asyncio
 import logging
 import resource
 import socket
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from typing import Self
 
 from aiohttp import web
@@ -71,21 +69,18 @@ class Callers:
         self._silent.pop(caller, None)
         self._busy.discard(caller)
 
-    @contextmanager
-    def attending(self, caller: "Caller") -> Iterator[None]:
-        """Its request is being answered meanwhile."""
+    def asked(self, caller: "Caller") -> None:
         self._silent.pop(caller, None)
         self._busy.add(caller)
-        try:
-            yield
-        finally:
-            if caller in self._busy:
-                self._busy.discard(caller)
-                self.came(caller)
+
+    def answered(self, caller: "Caller") -> None:
+        if caller in self._busy:
+            self._busy.discard(caller)
+            self.came(caller)
 
 
 class Caller(web.RequestHandler):
-    """One connection."""
+    """One connection; `with` it while a request is being answered."""
 
     __slots__ = ("_callers",)
 
@@ -100,8 +95,11 @@ class Caller(web.RequestHandler):
         )
         self._callers = callers
 
-    def attending(self) -> AbstractContextManager[None]:
-        return self._callers.attending(self)
+    def __enter__(self) -> None:
+        self._callers.asked(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._callers.answered(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -71,7 +71,7 @@ async def attend(request: web.Request, handler: Handler) -> web.StreamResponse:
     caller = request.protocol
     if not isinstance(caller, Caller):
         return await handler(request)
-    with caller.attending():
+    with caller:
         return await handler(request)
 
 

@@ -34,7 +34,7 @@ class Hall:
     async def answer(self, request: web.Request) -> web.Response:
         self.asked += 1
         assert isinstance(request.protocol, Caller)
-        with request.protocol.attending():
+        with request.protocol:
             if request.path == "/slow":
                 await self.may_end.wait()
         return web.Response(text="here you are")
