@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -109,8 +109,11 @@ class ConnectionManager:
         if connection.has_rested(self._clock()):
             await self._retire_if_dead(connection)
             connection, mark = self._choose(app)
-        with self._in_use(connection):
+        connection.enter()
+        try:
             yield Lease(connection, await connection.ready(), mark)
+        finally:
+            self._leave(connection)
 
     def start_cleanup(self) -> None:
         self._cleanup = asyncio.create_task(self._clean_for_ever(), name="cleanup of connections")
@@ -140,21 +143,19 @@ class ConnectionManager:
             connection.stop()
         await asyncio.gather(*(connection.closed() for connection in everyone))
 
-    @contextmanager
-    def _in_use(self, connection: Connection) -> Iterator[None]:
-        connection.enter()
-        try:
-            yield
-        finally:
-            connection.leave()
-            if connection is not self._live.get(connection.app.fingerprint) and connection.is_idle:
-                connection.stop()
+    def _leave(self, connection: Connection) -> None:
+        connection.leave()
+        if connection is not self._live.get(connection.app.fingerprint) and connection.is_idle:
+            connection.stop()
 
     async def _retire_if_dead(self, connection: Connection) -> None:
         """After a long rest, see whether it may serve a call."""
-        with self._in_use(connection):
+        connection.enter()
+        try:
             if not await connection.is_alive():
                 self._retire(connection)
+        finally:
+            self._leave(connection)
 
     def _choose(self, app: App) -> tuple[Connection, Mark]:
         if self._is_draining:

@@ -23,8 +23,7 @@ class Kept:
 
     app: App
     env: Mapping[str, str] = field(repr=False)
-    paths: Sequence[str]
-    looks: Sequence[Look]
+    looks: Sequence[tuple[str, Look]]
     directories: Sequence[Look]
 
 
@@ -39,7 +38,7 @@ class ResolvedApps:
         kept = self._kept.get(key)
         if kept is None or kept.env != env:
             return None
-        if looks_of(kept.paths) != kept.looks or directories_of(kept.app) != kept.directories:
+        if any(look(path) != seen for path, seen in kept.looks) or directories_of(kept.app) != kept.directories:
             return None
         return kept.app
 
@@ -48,8 +47,10 @@ class ResolvedApps:
         if any(each.uses_keyring for each in app.whole()):
             self._kept.pop(key, None)
             return
-        read = {path: seen for each in app.whole() for path, seen in each.looks.items()}
-        self._kept[key] = Kept(app, env, [*paths, *read], [*looks, *read.values()], directories_of(app))
+        read = (item for each in app.whole() for item in each.looks.items())
+        # A path that was seen twice may have changed in between: then both looks are kept, and never hold together.
+        seen = dict.fromkeys([*zip(paths, looks, strict=True), *read])
+        self._kept[key] = Kept(app, env, list(seen), directories_of(app))
         self._kept.move_to_end(key)
         if len(self._kept) > MEMORY:
             self._kept.popitem(last=False)

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -338,19 +338,20 @@ def as_tools(listed: Any) -> list[Tool]:
     return [tool for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
 
 
-@asynccontextmanager
-async def turn(connection: Connection, seconds: float) -> AsyncIterator[None]:
+def turn(connection: Connection, seconds: float) -> AbstractAsyncContextManager[None]:
     """Wait for one of the app's `parallel` places, `seconds` at the most.
 
     Raises:
         Busy: there was none.
     """
-    if connection.gate is None:
-        yield
-        return
+    return place(connection, connection.gate, seconds) if connection.gate else nullcontext()
+
+
+@asynccontextmanager
+async def place(connection: Connection, gate: asyncio.Semaphore, seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
-            await connection.gate.acquire()
+            await gate.acquire()
     except TimeoutError:
         name = connection.app.name
         raise Busy(
@@ -360,7 +361,7 @@ async def turn(connection: Connection, seconds: float) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        connection.gate.release()
+        gate.release()
 
 
 def explained(problem: TasakError, call: ToolCall, lease: Lease) -> TasakError:
