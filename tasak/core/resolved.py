@@ -38,9 +38,9 @@ class ResolvedApps:
         kept = self._kept.get(key)
         if kept is None or kept.env != env:
             return None
-        if any(look(path) != seen for path, seen in kept.looks) or directories_of(kept.app) != kept.directories:
+        if not all(looks_like(path, seen) for path, seen in kept.looks):
             return None
-        return kept.app
+        return kept.app if directories_of(kept.app) == kept.directories else None
 
     def keep(self, key: Key, env: Mapping[str, str], paths: Sequence[str], looks: Sequence[Look], app: App) -> None:
         """Remember `app`, which was resolved after the `paths` were found to look like this."""
@@ -67,6 +67,16 @@ def look(path: str) -> Look:
     except (OSError, ValueError):
         return None
     return look_of(found)
+
+
+def looks_like(path: str, seen: Look) -> bool:
+    """Whether it looks as it did. Most have nothing there, which `access` says without an exception."""
+    if seen is not None:
+        return look(path) == seen
+    try:
+        return not os.access(path, os.F_OK)
+    except ValueError:
+        return True
 
 
 def directories_of(app: App) -> list[Look]:
