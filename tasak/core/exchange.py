@@ -117,8 +117,6 @@ class Exchange:
         try:
             async with asyncio.timeout(timeout) as deadline:
                 answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-                # Where the request cannot even be sent, nobody reads its end.
-                answer.add_done_callback(lambda done: done.cancelled() or done.exception())
                 self._waiting[request] = Waiting(answer, deadline, timeout, on_progress)
                 message = as_request(request, method, params or {}, stamp)
                 was_begun = True
@@ -186,7 +184,7 @@ class Exchange:
         self.ended.set()
         for waiting in self._waiting.values():
             if not waiting.answer.done():
-                waiting.answer.set_exception(Ended())
+                fail(waiting.answer, Ended())
 
     def _settle(self, request: RequestId | None, settle: "Callable[[asyncio.Future[dict[str, Any]]], None]") -> bool:
         waiting = self._waiting.get(as_number(request))
@@ -213,7 +211,7 @@ class Exchange:
             if is_outdated
             else ServerError(f"{said} (JSON-RPC error {message.error.code})")
         )
-        is_ours = self._settle(message.id, lambda answer: answer.set_exception(problem))
+        is_ours = self._settle(message.id, lambda answer: fail(answer, problem))
         self.is_outdated = self.is_outdated or (is_ours and is_outdated)
         return is_ours
 
@@ -302,6 +300,12 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         return await self._stream.__aexit__(kind, error, trace)
+
+
+def fail(answer: "asyncio.Future[dict[str, Any]]", problem: Exception) -> None:
+    answer.set_exception(problem)
+    # Where the request cannot even be sent, nobody else looks at it, which asyncio would tell the log.
+    answer.exception()
 
 
 def as_request(request: RequestId, method: str, params: Mapping[str, Any], stamp: Stamp) -> SessionMessage:
