@@ -5,6 +5,7 @@ the loop's own thread. Elsewhere it is its stdin that ends, which most programs 
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from tasak.errors import ConnectFailed
 from tasak.transports import prctl
 from tasak.transports.mark import VARIABLE, marked
-from tasak.transports.tree import Tree
+from tasak.transports.tree import KILL_GRACE, POLL_INTERVAL, Tree
 
 # A probe that takes milliseconds; a machine that cannot do it in this time has other troubles.
 PROBE_TIMEOUT = 5.0
@@ -38,9 +39,20 @@ class Program(Generic[Listener]):
     protocol: Listener
     tree: Tree
 
+    async def end(self) -> None:
+        """Kill all that came of it, and wait until asyncio knows of its own end."""
+        await self.tree.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_GRACE):
+                while self.transport.get_returncode() is None:  # noqa: ASYNC110 - each protocol hears of it in its own way
+                    await asyncio.sleep(POLL_INTERVAL)
+
     def close(self) -> None:
-        """Let go of its pipes. The protocol closes the transport, once that knows of the program's end."""
-        close_pipes(self.transport)
+        """Let go of its pipes. As long as its end is not known, it is for the protocol to close the transport then."""
+        if self.transport.get_returncode() is None:
+            close_pipes(self.transport)
+        else:
+            self.transport.close()
 
 
 async def start(
@@ -66,7 +78,8 @@ async def start(
         starting.add_done_callback(kill_at_birth)
         await asyncio.wait([starting])
         if not starting.cancelled() and not starting.exception():
-            await starting.result().tree.end()
+            await starting.result().end()
+            starting.result().close()
         raise
     except (OSError, ValueError) as problem:
         raise ConnectFailed(f"{words[0]} cannot be started in {directory}: {problem}") from problem

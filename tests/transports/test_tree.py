@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +67,10 @@ class Listener(asyncio.SubprocessProtocol):
         self.exited.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport.close()
+        self.transport.close()
 
 
 @asynccontextmanager
@@ -79,10 +81,47 @@ async def running(*words: str, **environment: str) -> AsyncIterator[Program[List
         async with asyncio.timeout(PATIENCE):
             yield program
     finally:
-        await program.tree.end()
-        async with asyncio.timeout(PATIENCE):
-            await program.protocol.exited.wait()
+        await program.end()
         program.close()
+
+
+@contextmanager
+def busy_thread() -> Iterator[None]:
+    """One that leaves the loop late for all that it hears of."""
+    is_over = threading.Event()
+
+    def compute() -> None:
+        while not is_over.is_set():
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(compute)
+        try:
+            yield
+        finally:
+            is_over.set()
+
+
+async def born_and_cancelled(turns: int) -> list[Listener]:
+    """The listeners of a start that was cancelled after so many turns of the loop: one, or none yet."""
+    listeners: list[Listener] = []
+
+    def listener() -> Listener:
+        listeners.append(Listener())
+        return listeners[-1]
+
+    words = ["/bin/sh", "-c", "read line"]
+    starting = asyncio.create_task(
+        birth.start(listener, words, environment={}, directory="/", stdin=asyncio.subprocess.PIPE)
+    )
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting])
+    if not starting.cancelled():
+        await starting.result().end()
+        starting.result().close()
+    return listeners
 
 
 async def grown_up(family: Family, *kinds: str) -> None:
@@ -345,6 +384,14 @@ async def test_what_is_started_by_a_program_has_its_mark(family, instance):
 
         assert mark == mark_of(program)
         assert mark.startswith(f"{instance}.")
+
+
+async def test_a_start_that_is_cancelled_leaves_no_transport_open():
+    with busy_thread():
+        ends = [each.transport.is_closing() for turns in range(30) for each in await born_and_cancelled(turns)]
+
+    assert ends
+    assert all(ends)
 
 
 # A script whose interpreter is a script: the kernel takes it, but it is not known beforehand that it does.
