@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tasak.testing import LeftBehind
 from tasak.testing.leaks import Belongings, Thing, children, describe_process, descriptors, tasks, threads
@@ -35,6 +36,10 @@ FOREIGN = "_shutdown_watcher"
 
 # One port cannot be that of all the daemons that tests run side by side.
 os.environ["TASAK_DAEMON_PORT"] = "off"
+
+# How long an example takes, and how long to find it, is the machine's affair.
+settings.register_profile("tasak", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tasak")
 
 # Where pytest says which test runs: a mark in the environment of all that is started meanwhile with ours.
 RUNNING_TEST = "PYTEST_CURRENT_TEST"

@@ -444,7 +444,7 @@ ENV = st.dictionaries(
     st.sampled_from(["X", "PATH", "HOME", "TASAK_SESSION", "TASAK_TOOL_RETRIES", "TASAK_CONFIG"]),
     st.text(alphabet=st.characters() | st.just("\udc80"), max_size=6) | st.sampled_from(["1", "/bin", "tasak.yaml"]),
 )
-relaxed = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+relaxed = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def use(world: World, env: Mapping[str, str]) -> None:

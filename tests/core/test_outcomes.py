@@ -1161,10 +1161,10 @@ class CallsWithIds(RuleBasedStateMachine):
 
 
 def test_no_order_of_events_makes_a_call_twice():
-    run_state_machine_as_test(CallsWithIds, settings=settings(max_examples=20, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(CallsWithIds, settings=settings(max_examples=20, stateful_step_count=25))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ten_thousand_events_make_no_call_twice():
-    run_state_machine_as_test(CallsWithIds, settings=settings(max_examples=200, stateful_step_count=50, deadline=None))
+    run_state_machine_as_test(CallsWithIds, settings=settings(max_examples=200, stateful_step_count=50))

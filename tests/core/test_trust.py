@@ -346,7 +346,7 @@ def test_a_list_that_is_none_trusts_nothing_and_is_mended_by_the_next_trust(clon
     assert clone.theirs == clone.file_of("linear")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.binary() | st.recursive(st.none() | st.text() | st.floats(), lambda inner: st.dictionaries(
     st.sampled_from(["files", "/a"]) | st.text(), inner)).map(lambda said: json.dumps(said).encode()))  # fmt: skip
 def test_whatever_stands_in_the_list_it_is_read(tmp_path, content):

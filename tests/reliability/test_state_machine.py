@@ -250,7 +250,6 @@ def run(world: World, commands: Commands, *, runs: int, steps: int) -> type[Call
             settings=settings(
                 max_examples=runs,
                 stateful_step_count=steps,
-                deadline=None,
                 database=None,
                 phases=[Phase.generate],  # no smaller example: each takes as long as this one
                 suppress_health_check=list(HealthCheck),

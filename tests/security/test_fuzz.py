@@ -54,7 +54,6 @@ def holds_for(examples: int, *given_are: st.SearchStrategy[Any], **named: st.Sea
     """Run what it decorates, at once, for so many examples."""
     how = settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
