@@ -16,9 +16,9 @@ from mcp_types import JSONRPCRequest
 
 from tasak.errors import ConnectFailed, NotExecuted, OutcomeUnknown, ServerError
 from tasak.plugin import AppConfig, Host, Peer
-from tasak.transports.mailbox import Messages
 from tasak.transports.messages import as_text, message_of
 from tasak.transports.pace import HANDLING_EVENT, Pace
+from tasak.transports.reading import Messages
 from tasak.transports.site import Site, place, why
 from tasak.transports.web import open_site
 

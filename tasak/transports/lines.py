@@ -8,6 +8,7 @@ import anyio
 from tasak.inert import one_line
 from tasak.plugin import LineSink, LineSource
 from tasak.transports.pace import Pace
+from tasak.transports.reading import Messages
 
 if TYPE_CHECKING:
     from mcp.shared.message import SessionMessage
@@ -21,7 +22,7 @@ SHOWN_STRANGE_LINES = 3
 log = logging.getLogger(__name__)
 
 
-class LineReader:
+class LineReader(Messages):
     """The `read` half. Strange lines are counted, shown and passed over.
 
     A peer that talks without end is read at a pace; a stream that has little room then keeps more from coming.
@@ -70,24 +71,6 @@ class LineReader:
             shown = one_line(line[:400].decode(errors="replace").strip())
             self.first_strange = self.first_strange or shown
             log.warning("not JSON-RPC on stdout: %s", shown)
-
-    async def aclose(self) -> None:
-        """Nothing: the stream ends with its process."""
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> "SessionMessage | Exception":
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
 
 class LineWriter:

@@ -1,41 +1,12 @@
 """The `read` side of sessions over HTTP: messages from a peer, in the order in which they came."""
 
 import asyncio
-from typing import Self
 
 import anyio
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCMessage
 
-
-class Messages:
-    """A stream of messages; a subclass knows where they come from."""
-
-    async def receive(self) -> SessionMessage | Exception:
-        """The next one.
-
-        Raises:
-            anyio.EndOfStream: there will be no more.
-        """
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        """Read no more."""
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> SessionMessage | Exception:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+from tasak.transports.reading import Messages
 
 
 class Mailbox(Messages):

@@ -1,0 +1,39 @@
+"""The `read` side of a session: a stream of messages, whoever they come from."""
+
+from typing import TYPE_CHECKING, Self
+
+import anyio
+
+if TYPE_CHECKING:
+    # Types alone: who begins a process should not wait for the SDK.
+    from mcp.shared.message import SessionMessage
+
+
+class Messages:
+    """A stream of messages; a subclass knows where they come from."""
+
+    async def receive(self) -> "SessionMessage | Exception":
+        """The next one.
+
+        Raises:
+            anyio.EndOfStream: there will be no more.
+        """
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Read no more."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> "SessionMessage | Exception":
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
