@@ -5,9 +5,9 @@
  * a plain answer is left to tasak-py, the Python CLI beside this program; TASAK_REPLY says how far the call came:
  * a state, or the descriptor with the answer, unread, and a state ("3:sent").
  *
- * SIGINT keeps its default: dying closes the socket, and that cancels the call.
+ * SIGINT keeps its default: dying closes the socket, and that cancels the call. The build names TASAK_VERSION.
  */
-#define _DARWIN_C_SOURCE /* SO_NOSIGPIPE, getpeereid */
+#define _DARWIN_C_SOURCE /* getpeereid */
 #define _GNU_SOURCE      /* struct ucred */
 
 #include <errno.h>
@@ -16,14 +16,12 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/types.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,48 +29,39 @@
 #include <mach-o/dyld.h>
 #endif
 
-#ifndef TASAK_VERSION
-#error "the build names the version: -DTASAK_VERSION='\"…\"'"
-#endif
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* older macOS has SO_NOSIGPIPE instead */
-#endif
-
 #define DIGITS "0123456789"
 #define ALPHANUMERIC DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-#define LENGTH(literal) (sizeof(literal) - 1)
+#define GO_AHEAD "HTTP/1.1 100 "
+#define OK "HTTP/1.1 200 "
+#define LINE_END "\r\n"
+#define BLANK_LINE LINE_END LINE_END
+#define SUCCESSOR "tasak-py"
 
 enum {
     LONGEST_NAME = 64,
-    LONGEST_PATH = 103,       /* the shortest sun_path there is (macOS), less its NUL */
-    LONGEST_HEAD = 64 << 10,  /* a longer one is for the Python CLI to read */
-    PIECE = 256 << 10,        /* a little more than what a Unix socket holds at once */
-    GO_AHEAD_WITHIN = 2000,   /* ms: a daemon that is stopped or hung says nothing */
-    STALLED_AFTER = 10000,    /* ms of silence: the Python CLI looks whether the daemon is still there */
-    LOOK_AGAIN = 5,           /* ms: for a `100` that comes in crumbs */
+    LONGEST_PATH = 103,      /* the shortest sun_path there is (macOS), less its NUL */
+    LONGEST_HEAD = 64 << 10, /* a longer one is for the Python CLI to read */
+    PIECE = 256 << 10,       /* a little more than what a Unix socket holds at once */
+    GO_AHEAD_WITHIN = 2000,  /* ms: a daemon that is stopped or hung says nothing */
+    STALLED_AFTER = 10000,   /* ms of silence: the Python CLI looks whether the daemon is still there */
+    LOOK_AGAIN = 5,          /* ms: for a `100` that comes in crumbs */
 };
-
-/* Exit statuses, as in tasak/errors.py. */
-enum { INTERNAL_ERROR = 1, TOOL_ERROR = 5, OUTCOME_UNKNOWN = 6 };
+enum { INTERNAL_ERROR = 1, TOOL_ERROR = 5, OUTCOME_UNKNOWN = 6 }; /* exit statuses, as in tasak/errors.py */
 
 /* How far a call came, as `Handover` in tasak/client/fast.py tells it. */
-enum state { IDLE, AWAY, BLOCKED, STRANGER, HUNG, GONE, UNSENT, SENT };
-static const char *const STATES[] = {"idle", "away", "blocked", "stranger", "hung", "gone", "unsent", "sent"};
+static const char IDLE[] = "idle", AWAY[] = "away", BLOCKED[] = "blocked", STRANGER[] = "stranger", HUNG[] = "hung",
+                  GONE[] = "gone", UNSENT[] = "unsent", SENT[] = "sent";
 
-/* Options with a value that may stand before APP, and the members of the request's body that they become. */
+/* Options with a value that may stand before APP, and how the request's body has them. */
 static const struct { const char *name, *member; } OPTIONS[] = {
-    {"--timeout", "timeout"}, {"--session", "session"}, {"--call-id", "call_id"},
+    {"--timeout", ",\"timeout\":"}, {"--session", ",\"session\":"}, {"--call-id", ",\"call_id\":"},
 };
-enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
-
-struct given { const char *member, *value; };
+enum { TIMEOUT = 0, OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
 
 struct call {
-    const char *app, *tool;
+    const char *app, *tool, *values[OPTION_COUNT];
     char **argv; /* up to a NULL */
     bool wants_json;
-    struct given given[OPTION_COUNT]; /* in the order in which they first came */
-    size_t given_count;
 };
 
 struct answer {
@@ -83,639 +72,366 @@ struct answer {
 
 extern char **environ;
 
-/* ── what the words mean ───────────────────────────────────────────────────────────────────────────────────────── */
+/* What was received last. Static, because a stack may be probed page by page. */
+static char received[PIECE + 1];
 
-static bool is_digit(char c)
-{
-    return '0' <= c && c <= '9';
-}
+/* ── the words: what is not surely a plain call is the Python CLI's ──────────────────────────────────────────────── */
 
 static bool is_name(const char *app)
 {
-    size_t size = strlen(app);
-
-    return size <= LONGEST_NAME && strspn(app, ALPHANUMERIC) > 0 && strspn(app, ALPHANUMERIC "._-") == size;
+    return strlen(app) <= LONGEST_NAME && strspn(app, ALPHANUMERIC) > 0 && !app[strspn(app, ALPHANUMERIC "._-")];
 }
 
-/* Whether it is `30` or `0.5` or the like. */
-static bool is_seconds(const char *text)
+/* `30` or `0.5` or the like as JSON has it, which knows no zeros before a number; else NULL. */
+static const char *seconds(const char *text)
 {
     size_t whole = strspn(text, DIGITS);
-    size_t part = text[whole] == '.' ? strspn(text + whole + 1, DIGITS) : 0;
-
-    return whole && !text[part ? whole + 1 + part : whole];
+    size_t part = text[whole] == '.' ? 1 + strspn(text + whole + 1, DIGITS) : 0;
+    if (!whole || part == 1 || text[whole + part])
+        return NULL;
+    while (*text == '0' && strspn(text, DIGITS) > 1)
+        text++;
+    return text;
 }
 
-/* The member of the body for an option, of which `size` bytes are the name; NULL if it is none of ours. */
-static const char *member_of(const char *name, size_t size)
-{
-    for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (strlen(OPTIONS[i].name) == size && !strncmp(OPTIONS[i].name, name, size))
-            return OPTIONS[i].member;
-    return NULL;
-}
-
-/* Of an option that is given twice, the last value counts. */
-static void give(struct call *call, const char *member, const char *value)
-{
-    size_t i = 0;
-
-    while (i < call->given_count && call->given[i].member != member)
-        i++;
-    call->given[i] = (struct given){member, value};
-    if (i == call->given_count)
-        call->given_count++;
-}
-
-/* Take the options off the words; NULL for one that is not for us. */
-static char **take_options(char **word, struct call *call)
+/* `[--json] [--timeout S] [--session N] [--call-id ID] APP TOOL …`. Of an option that comes twice, the last counts. */
+static bool is_plain_call(char **word, struct call *call)
 {
     for (; *word && **word == '-'; word++) {
-        const char *equals = strchr(*word, '=');
-        const char *member = member_of(*word, equals ? (size_t)(equals - *word) : strlen(*word));
-        const char *value;
-
         if (!strcmp(*word, "--json")) {
             call->wants_json = true;
             continue;
         }
-        if (!member || (!equals && !word[1]))
-            return NULL;
-        value = equals ? equals + 1 : *++word;
-        if (!*value || *value == '-')
-            return NULL;
-        give(call, member, value);
-    }
-    return word;
-}
-
-/* `[--json] [--timeout S] [--session N] [--call-id ID] APP TOOL …`, or false. */
-static bool plain_call(char **words, struct call *call)
-{
-    char **rest = take_options(words, call);
-
-    if (!rest || !rest[0] || !is_name(rest[0]) || !rest[1] || !*rest[1] || *rest[1] == '-')
-        return false;
-    for (size_t i = 0; i < call->given_count; i++)
-        if (!strcmp(call->given[i].member, "timeout") && !is_seconds(call->given[i].value))
+        size_t size = strcspn(*word, "="), i = 0;
+        while (i < OPTION_COUNT && (strncmp(OPTIONS[i].name, *word, size) != 0 || OPTIONS[i].name[size]))
+            i++;
+        const char *value = (*word)[size] ? *word + size + 1 : word[1] ? *++word : "";
+        if (i == OPTION_COUNT || !*value || *value == '-')
             return false;
-    call->app = rest[0];
-    call->tool = rest[1];
-    call->argv = rest + 2;
+        call->values[i] = i == TIMEOUT ? seconds(value) : value;
+        if (!call->values[i])
+            return false;
+    }
+    if (!word[0] || !is_name(word[0]) || !word[1] || !*word[1] || *word[1] == '-')
+        return false;
+    call->app = word[0];
+    call->tool = word[1];
+    call->argv = word + 2;
     return true;
 }
 
-static bool is_debugging(void)
-{
-    const char *value = getenv("TASAK_DEBUG");
-
-    return value && *value && strcmp(value, "0") != 0;
-}
-
-/* ── the request ───────────────────────────────────────────────────────────────────────────────────────────────── */
-
-/* Grows as it is written to. Once there is no memory, nothing more is written, and `has_failed` says so. */
-struct text {
-    char *at;
-    size_t size, room;
-    bool has_failed;
-};
-
-static void put_bytes(struct text *text, const char *bytes, size_t size)
-{
-    if (!text->has_failed && text->room - text->size < size) {
-        size_t room = 2 * (text->size + size) + 8192;
-        char *at = realloc(text->at, room);
-
-        text->has_failed = !at;
-        text->at = at ? at : text->at;
-        text->room = at ? room : text->room;
-    }
-    if (text->has_failed)
-        return;
-    memcpy(text->at + text->size, bytes, size);
-    text->size += size;
-}
-
-static void put(struct text *text, const char *string)
-{
-    put_bytes(text, string, strlen(string));
-}
+/* ── the body: byte for byte that of client/fast.py ──────────────────────────────────────────────────────────────── */
 
 /* The size of the UTF-8 sequence at s, or 0. Never looks past the first byte that does not belong: a NUL, say. */
 static size_t sequence_size(const char *s)
 {
-    unsigned char first = (unsigned char)s[0], second;
+    unsigned first = (unsigned char)s[0], two = first << 8 | (unsigned char)s[1];
     size_t size = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
-
     for (size_t i = 1; i < size; i++)
         if (((unsigned char)s[i] & 0xC0) != 0x80)
             return 0;
-    if (size < 3)
-        return size;
-    second = (unsigned char)s[1];
-    if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) || /* too long; a surrogate */
-        (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F))   /* too long; beyond U+10FFFF */
+    if ((0xE000 <= two && two < 0xE0A0) || (0xEDA0 <= two && two < 0xEE00) || /* too long; a surrogate */
+        (0xF000 <= two && two < 0xF090) || 0xF490 <= two)                     /* too long; beyond U+10FFFF */
         return 0;
     return size;
 }
 
-/* A JSON string. A byte that is not UTF-8 becomes an escaped lone surrogate, as `os.fsdecode` makes one of it. */
-static void put_quoted(struct text *text, const char *string, size_t size)
+/* A JSON string, of the text up to a NUL or `end`. A byte that is not UTF-8 becomes an escaped lone surrogate, as
+ * `os.fsdecode` makes one of it. */
+static void put_quoted(FILE *body, const char *before, const char *text, char end)
 {
-    put(text, "\"");
-    for (const char *s = string; s < string + size;) {
-        unsigned code = (unsigned char)*s;
-        size_t step = sequence_size(s);
-
-        if (step && code >= 0x20 && code != '"' && code != '\\') {
-            put_bytes(text, s, step);
-            s += step;
-        } else {
-            char escape[8];
-
-            snprintf(escape, sizeof escape, code == '"' || code == '\\' ? "\\%c" : "\\u%04x",
-                     step ? code : 0xDC00 + code);
-            put(text, escape);
-            s++;
-        }
-    }
-    put(text, "\"");
-}
-
-/* JSON has no zeros before a number. */
-static void put_seconds(struct text *text, const char *seconds)
-{
-    while (*seconds == '0' && is_digit(seconds[1]))
-        seconds++;
-    put(text, seconds);
-}
-
-static void put_options(struct text *text, const struct call *call)
-{
-    for (size_t i = 0; i < call->given_count; i++) {
-        const struct given *given = &call->given[i];
-
-        put(text, "\"");
-        put(text, given->member);
-        put(text, "\":");
-        if (!strcmp(given->member, "timeout"))
-            put_seconds(text, given->value);
+    fputs(before, body);
+    putc_unlocked('"', body);
+    while (*text && *text != end) {
+        unsigned code = (unsigned char)*text;
+        size_t size = sequence_size(text);
+        if (code == '"' || code == '\\')
+            fprintf(body, "\\%c", code);
+        else if (!size || code < 0x20)
+            fprintf(body, "\\u%04x", size ? code : 0xDC00 + code);
         else
-            put_quoted(text, given->value, strlen(given->value));
-        put(text, ",");
+            for (size_t i = 0; i < size; i++)
+                putc_unlocked(text[i], body);
+        text += size ? size : 1;
     }
+    putc_unlocked('"', body);
 }
 
-/* Whether another value of the same variable stands before it: the first counts, as for getenv. */
-static bool is_second(char **variable, size_t name_size)
-{
-    for (char **other = environ; other < variable; other++)
-        if (!strncmp(*other, *variable, name_size + 1))
-            return true;
-    return false;
-}
-
-static void put_environment(struct text *text)
+/* Of a variable that is there twice, the first value counts, as for getenv. */
+static void put_environment(FILE *body)
 {
     const char *comma = "";
-
-    for (char **variable = environ; variable && *variable; variable++) {
-        const char *equals = strchr(*variable, '=');
-        size_t name_size = equals ? (size_t)(equals - *variable) : 0;
-
-        if (!equals || is_second(variable, name_size))
-            continue;
-        put(text, comma);
-        put_quoted(text, *variable, name_size);
-        put(text, ":");
-        put_quoted(text, equals + 1, strlen(equals + 1));
-        comma = ",";
+    for (char **variable = environ, **first; variable && *variable; variable++) {
+        size_t size = strcspn(*variable, "=");
+        for (first = environ; strncmp(*first, *variable, size + 1) != 0;)
+            first++;
+        if (first == variable && (*variable)[size]) {
+            put_quoted(body, comma, *variable, '=');
+            put_quoted(body, ":", *variable + size + 1, '\0');
+            comma = ",";
+        }
     }
 }
 
-static void put_body(struct text *text, const struct call *call, const char *cwd)
+static void put_body(FILE *body, const struct call *call, const char *cwd)
 {
-    put(text, "{");
-    put_options(text, call);
-    put(text, "\"tool\":");
-    put_quoted(text, call->tool, strlen(call->tool));
-    put(text, ",\"argv\":[");
-    for (char **word = call->argv; *word; word++) {
-        put(text, word == call->argv ? "" : ",");
-        put_quoted(text, *word, strlen(*word));
-    }
-    put(text, "],\"cwd\":");
-    put_quoted(text, cwd, strlen(cwd));
-    put(text, ",\"env\":{");
-    put_environment(text);
-    put(text, isatty(STDOUT_FILENO) ? "},\"tty\":true}" : "}}");
+    put_quoted(body, "{\"tool\":", call->tool, '\0');
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (call->values[i] && i == TIMEOUT)
+            fprintf(body, "%s%s", OPTIONS[i].member, call->values[i]);
+        else if (call->values[i])
+            put_quoted(body, OPTIONS[i].member, call->values[i], '\0');
+    fputs(",\"argv\":[", body);
+    for (char **word = call->argv; *word; word++)
+        put_quoted(body, word == call->argv ? "" : ",", *word, '\0');
+    put_quoted(body, "],\"cwd\":", cwd, '\0');
+    fputs(",\"env\":{", body);
+    put_environment(body);
+    fputs(isatty(STDOUT_FILENO) ? "},\"tty\":true}" : "}}", body);
 }
 
-static void put_head(struct text *text, const struct call *call, size_t length)
-{
-    char digits[32];
-
-    put(text, "POST /tools/call/");
-    put(text, call->app);
-    put(text, " HTTP/1.1\r\nHost: tasak\r\nContent-Type: application/json\r\nAccept: ");
-    put(text, call->wants_json ? "application/json" : "text/plain");
-    put(text, "\r\nTasak-Version: " TASAK_VERSION "\r\nExpect: 100-continue\r\nContent-Length: ");
-    snprintf(digits, sizeof digits, "%zu\r\n\r\n", length);
-    put(text, digits);
-}
-
-/* ── the connection ────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ── the connection: no wait for the daemon is without an end ────────────────────────────────────────────────────── */
 
 /* Milliseconds of a clock that nobody sets. */
 static long long now(void)
 {
     struct timespec time = {0};
-
     clock_gettime(CLOCK_MONOTONIC, &time); /* fails for clocks that do not exist */
     return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
 }
 
-/* Whether the descriptor, which does not block, is ready before the deadline. */
-static bool is_ready(int fd, short events, long long deadline)
+/* Whether it is worth another try before the deadline: errno says what the last one ran into. */
+static bool may_try_again(int fd, short events, long long deadline)
 {
-    struct pollfd waited = {.fd = fd, .events = events};
-    long long left;
-
-    while ((left = deadline - now()) > 0) {
-        int found = poll(&waited, 1, (int)left);
-
-        if (found > 0)
-            return true;
-        if (found < 0 && errno != EINTR)
-            return false;
-    }
-    return false;
+    long long left = deadline - now();
+    if ((errno != EAGAIN && errno != EINTR) || left <= 0)
+        return false;
+    poll(&(struct pollfd){.fd = fd, .events = events}, 1, left < INT_MAX ? (int)left : INT_MAX);
+    return true;
 }
 
-/* As recv; ETIMEDOUT says that nothing came until the deadline. */
-static ssize_t receive(int fd, char *buffer, size_t size, int flags, long long deadline)
+/* As recv, into `received`, which then is a string; EAGAIN says that nothing came until the deadline. */
+static ssize_t receive(int fd, size_t size, int flags, long long deadline)
 {
-    for (;;) {
-        ssize_t count = recv(fd, buffer, size, flags);
-
-        if (count >= 0 || (errno != EAGAIN && errno != EINTR))
-            return count;
-        if (!is_ready(fd, POLLIN, deadline)) {
-            errno = ETIMEDOUT;
-            return -1;
-        }
-    }
+    ssize_t count;
+    do
+        count = recv(fd, received, size, flags);
+    while (count < 0 && may_try_again(fd, POLLIN, deadline));
+    received[count < 0 ? 0 : count] = '\0';
+    return count;
 }
 
-/* Take off the connection what has been peeked at. */
-static bool consume(int fd, char *scratch, size_t size)
+static bool write_all(int fd, const char *bytes, size_t size, long long deadline)
 {
     while (size) {
-        ssize_t count = receive(fd, scratch, size, 0, now() + STALLED_AFTER);
-
-        if (count <= 0)
+        ssize_t count = write(fd, bytes, size);
+        if (count >= 0) {
+            bytes += count;
+            size -= (size_t)count;
+        } else if (!may_try_again(fd, POLLOUT, deadline)) {
             return false;
-        size -= (size_t)count;
+        }
     }
     return true;
 }
 
-/* Send it all, or what goes: there may still be a refusal to read. */
-static void push(int fd, const struct text *message, long long deadline)
+/* What follows the mark; NULL if that has not come. */
+static const char *after(const char *text, const char *mark)
 {
-    size_t sent = 0;
-
-    while (sent < message->size) {
-        ssize_t count = send(fd, message->at + sent, message->size - sent, MSG_NOSIGNAL);
-
-        if (count >= 0)
-            sent += (size_t)count;
-        else if (errno != EINTR && (errno != EAGAIN || !is_ready(fd, POLLOUT, deadline)))
-            return;
-    }
+    const char *found = strstr(text, mark);
+    return found ? found + strlen(mark) : NULL;
 }
 
 /* Whether it is a folder of ours, to which nobody else can write, in a home that is not everybody's. */
 static bool is_private(const char *folder, const char *home)
 {
     struct stat found, above;
-
     if (lstat(folder, &found) || stat(home, &above))
         return true; /* connecting says it better */
     return S_ISDIR(found.st_mode) && !(found.st_mode & 022) && found.st_uid == getuid() &&
            (above.st_mode & 01002) != 0002;
 }
 
-static int peer_uid(int fd, uid_t *uid)
-{
 #ifdef __linux__
-    struct ucred peer;
+/* As other systems have it: who listens. */
+static int getpeereid(int fd, uid_t *uid, gid_t *gid)
+{
+    struct ucred peer = {0};
     socklen_t size = sizeof peer;
-
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
-        return -1;
+    int failure = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
     *uid = peer.uid;
-    return 0;
-#else
-    gid_t gid;
-
-    return getpeereid(fd, uid, &gid);
-#endif
+    *gid = peer.gid;
+    return failure;
 }
+#endif
 
 /* Connect, and see who is there: SENT may go on. */
-static enum state dial(int fd, const char *path)
+static const char *dial(int *fd, const struct sockaddr_un *address)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     uid_t peer;
-#ifdef SO_NOSIGPIPE
-    int yes = 1;
-
-    if (setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &yes, sizeof yes))
-        return AWAY;
-#endif
-    if (fcntl(fd, F_SETFL, O_NONBLOCK))
-        return AWAY;
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    if (!connect(fd, (const struct sockaddr *)&address, sizeof address) && !peer_uid(fd, &peer))
+    gid_t group;
+    *fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (0 <= *fd && *fd <= STDERR_FILENO)
+        return IDLE; /* a standard stream is closed, and this would be taken for it */
+    if (*fd >= 0 && !fcntl(*fd, F_SETFL, O_NONBLOCK) &&
+        !connect(*fd, (const struct sockaddr *)address, sizeof *address) && !getpeereid(*fd, &peer, &group))
         return peer == geteuid() ? SENT : STRANGER;
     if (errno == EPERM || errno == EACCES)
         return BLOCKED;
     return errno == EAGAIN ? HUNG : AWAY; /* the queue is full: nobody has accepted for long */
 }
 
-/* The bytes up to the end of the first blank line, or 0. */
-static size_t head_size(const char *seen, size_t size)
-{
-    for (size_t i = 4; i <= size; i++)
-        if (!memcmp(seen + i - 4, "\r\n\r\n", 4))
-            return i;
-    return 0;
-}
-
 /* Take `100 Continue` off the connection, and not a byte of what follows it. SENT: now the body may go. */
-static enum state await_go_ahead(int fd, long long deadline)
+static const char *await_go_ahead(int fd, long long deadline)
 {
-    static const char GO_AHEAD[] = "HTTP/1.1 100 ";
-    static char seen[2 * LONGEST_HEAD]; /* static, as other big ones: a stack may be probed page by page */
-    size_t taken = 0;
-
-    while (taken < LONGEST_HEAD && now() < deadline) {
-        ssize_t count = receive(fd, seen + taken, LONGEST_HEAD, MSG_PEEK, deadline);
-        size_t size = count < 0 ? 0 : (size_t)count, begun = size < LENGTH(GO_AHEAD) ? size : LENGTH(GO_AHEAD), end;
-
-        if (!size)
-            return count < 0 && errno == ETIMEDOUT ? HUNG : GONE;
-        if (!taken && memcmp(seen, GO_AHEAD, begun) != 0)
+    do {
+        ssize_t count = receive(fd, LONGEST_HEAD, MSG_PEEK, deadline);
+        const char *end = after(received, BLANK_LINE);
+        if (count <= 0)
+            return count < 0 && errno == EAGAIN ? HUNG : GONE;
+        if (strncmp(received, GO_AHEAD, (size_t)count < strlen(GO_AHEAD) ? (size_t)count : strlen(GO_AHEAD)) != 0)
             return UNSENT;
-        if (!taken && begun < LENGTH(GO_AHEAD)) {
-            poll(NULL, 0, LOOK_AGAIN);
-            continue;
-        }
-        end = head_size(seen, taken + size);
-        if (!consume(fd, seen + taken, (end ? end : taken + size) - taken))
-            return GONE;
         if (end)
-            return SENT;
-        taken += size;
-    }
+            return receive(fd, (size_t)(end - received), 0, 0) == end - received ? SENT : GONE;
+        if (poll(&(struct pollfd){.fd = fd}, 1, LOOK_AGAIN) > 0) /* the kernel wakes nobody for "more than these" */
+            return GONE;
+    } while (now() < deadline);
     return HUNG;
 }
 
-/* ── the answer ────────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ── the answer: copied out, or left unread ──────────────────────────────────────────────────────────────────────── */
 
-/* The number between blanks, of so many digits at most; else -1. */
-static long long number(const char *text, const char *end, ptrdiff_t digits)
+static bool begins(const char *line, const char *field)
 {
-    long long value = 0;
-
-    while (text < end && (*text == ' ' || *text == '\t'))
-        text++;
-    while (text < end && (end[-1] == ' ' || end[-1] == '\t'))
-        end--;
-    if (text == end || end - text > digits)
-        return -1;
-    for (; text < end; text++) {
-        if (!is_digit(*text))
-            return -1;
-        value = 10 * value + (*text - '0');
-    }
-    return value;
+    return !strncasecmp(line, field, strlen(field));
 }
 
-/* Where the line that follows begins. Each one in a head ends in CR and LF. */
-static const char *next_line(const char *line)
+/* The number between blanks that is the rest of the line, of so many digits at most; else -1. */
+static long long number(const char *text, size_t most)
 {
-    while (memcmp(line, "\r\n", 2) != 0)
-        line++;
-    return line + 2;
+    const char *first = text + strspn(text, " \t");
+    size_t digits = strspn(first, DIGITS);
+    const char *rest = first + digits + strspn(first + digits, " \t");
+    return digits && digits <= most && !strncmp(rest, LINE_END, strlen(LINE_END)) ? strtoll(first, NULL, 10) : -1;
 }
 
-/* The size of the name that the line begins with; 0 if there is none, or an odd one. */
-static size_t field_name(const char *line, const char *end)
+/* Whether the answer, or the beginning of it, is to be copied as it is: no field odd, none there twice. */
+static bool plain_answer(const char *seen, struct answer *answer)
 {
-    const char *colon = memchr(line, ':', (size_t)(end - line));
-    bool is_named = false;
-
-    for (const char *c = line; colon && c < colon; c++) {
-        if (*c != '-' && !(*c && strchr(ALPHANUMERIC, *c)))
-            return 0;
-        is_named = is_named || *c != '-';
-    }
-    return is_named ? (size_t)(colon - line) : 0;
-}
-
-static bool is_field(const char *line, size_t name, const char *wanted)
-{
-    return strlen(wanted) == name && !strncasecmp(line, wanted, name);
-}
-
-/* Whether a line before it, from `first` on, has the same name. */
-static bool is_repeated(const char *first, const char *line, size_t name)
-{
-    for (const char *other = first; other < line; other = next_line(other))
-        if (!strncasecmp(other, line, name) && other[name] == ':')
-            return true;
-    return false;
-}
-
-/* Whether the answer, or the beginning of it, is to be copied as it is. */
-static bool plain_answer(const char *seen, size_t size, struct answer *answer)
-{
-    static const char OK[] = "HTTP/1.1 200 ";
-    const char *first, *last;
-    long long length = -1, status = -1;
-
-    answer->head = head_size(seen, size);
-    if (answer->head < LENGTH(OK) || memcmp(seen, OK, LENGTH(OK)) != 0)
+    const char *first = after(seen, LINE_END), *end = after(seen, BLANK_LINE);
+    if (!end || strncmp(seen, OK, strlen(OK)) != 0)
         return false;
-    first = next_line(seen);
-    last = seen + answer->head - 2; /* the blank line */
-    for (const char *line = first, *next; line < last; line = next) {
-        size_t name;
-
-        next = next_line(line);
-        name = field_name(line, next - 2);
-        if (!name || is_repeated(first, line, name) || is_field(line, name, "Transfer-Encoding") ||
-            is_field(line, name, "Tasak-Notice"))
+    *answer = (struct answer){.head = (size_t)(end - seen), .length = -1, .status = -1};
+    for (const char *line = first; line < end - strlen(LINE_END); line = after(line, LINE_END)) {
+        size_t name = strspn(line, ALPHANUMERIC "-");
+        if (line[name] != ':' || strspn(line, "-") == name || begins(line, "Transfer-Encoding:") ||
+            begins(line, "Tasak-Notice:"))
             return false;
-        if (is_field(line, name, "Content-Length"))
-            length = number(line + name + 1, next - 2, 15);
-        if (is_field(line, name, "Tasak-Exit"))
-            status = number(line + name + 1, next - 2, 3);
+        for (const char *other = first; other < line; other = after(other, LINE_END))
+            if (!strncasecmp(other, line, name + 1))
+                return false;
+        if (begins(line, "Content-Length:"))
+            answer->length = number(line + name + 1, 15);
+        if (begins(line, "Tasak-Exit:"))
+            answer->status = (int)number(line + name + 1, 3);
     }
-    answer->length = length;
-    answer->status = (int)status;
-    return length >= 0 && status >= 0 && status < 256;
+    return answer->length >= 0 && 0 <= answer->status && answer->status < 256;
 }
 
 /* Tell the user; the exit status is given back. */
 static int complain(int status, const char *message, const char *more)
 {
-    char line[2 * PATH_MAX];
-    int size = snprintf(line, sizeof line, "tasak: %s%s\n", message, more);
-
-    if (size > 0 && write(STDERR_FILENO, line, (size_t)size < sizeof line ? (size_t)size : sizeof line - 1) < 0)
-        return status; /* there is nobody to tell */
+    dprintf(STDERR_FILENO, "tasak: %s%s\n", message, more);
     return status;
 }
 
-static bool write_all(int output, const char *piece, size_t size)
+/* Copy a plain answer out, and end. Come back, with the answer unread, where it is not plain. */
+static void relay(int fd, bool wants_json)
 {
-    while (size) {
-        ssize_t count = write(output, piece, size);
-
-        if (count >= 0) {
-            piece += count;
-            size -= (size_t)count;
-        } else if (errno == EAGAIN) {
-            poll(&(struct pollfd){.fd = output, .events = POLLOUT}, 1, -1); /* the write tells what is wrong */
-        } else if (errno != EINTR) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Copy so many bytes to the descriptor `output`. Returns the exit status of a failure, 0 for none. */
-static int copy(int fd, long long left, int output)
-{
-    static char piece[PIECE];
-
-    while (left > 0) {
-        size_t wanted = left < PIECE ? (size_t)left : PIECE;
-        ssize_t count = receive(fd, piece, wanted, 0, now() + STALLED_AFTER);
-
-        if (count <= 0)
-            return complain(OUTCOME_UNKNOWN, "the daemon broke off its answer; the call may have run", "");
-        if (!write_all(output, piece, (size_t)count))
-            return complain(INTERNAL_ERROR, "cannot write the result: ", strerror(errno));
-        left -= count;
-    }
-    return 0;
-}
-
-/* Copy a plain answer out: the exit status. -1, with the answer unread, where it is not plain. */
-static int relay(int fd, bool wants_json)
-{
-    static char seen[LONGEST_HEAD];
     struct answer answer;
-    ssize_t count = receive(fd, seen, sizeof seen, MSG_PEEK, now() + STALLED_AFTER);
-    int failure;
-
-    if (count <= 0 || !plain_answer(seen, (size_t)count, &answer) || !consume(fd, seen, answer.head))
-        return -1;
-    if (signal(SIGPIPE, SIG_DFL) == SIG_ERR)
-        return complain(INTERNAL_ERROR, "cannot write the result: ", strerror(errno));
-    failure = copy(fd, answer.length, wants_json || answer.status == 0 || answer.status == TOOL_ERROR ? 1 : 2);
-    return failure ? failure : answer.status;
+    ssize_t count = receive(fd, LONGEST_HEAD, MSG_PEEK, now() + STALLED_AFTER);
+    if (count <= 0 || !plain_answer(received, &answer) || receive(fd, answer.head, 0, 0) != (ssize_t)answer.head)
+        return;
+    int output = wants_json || answer.status == 0 || answer.status == TOOL_ERROR ? STDOUT_FILENO : STDERR_FILENO;
+    signal(SIGPIPE, SIG_DFL);
+    for (; answer.length; answer.length -= count) {
+        count = receive(fd, answer.length < PIECE ? (size_t)answer.length : PIECE, 0, now() + STALLED_AFTER);
+        if (count <= 0)
+            exit(complain(OUTCOME_UNKNOWN, "the daemon broke off its answer; the call may have run", ""));
+        if (!write_all(output, received, (size_t)count, LLONG_MAX))
+            exit(complain(INTERNAL_ERROR, "cannot write the result: ", strerror(errno)));
+    }
+    exit(answer.status);
 }
 
-/* ── the whole ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ── the whole: what may have run is not made again ──────────────────────────────────────────────────────────────── */
 
-/* Send the call where the daemon says that it may come, and copy the answer: then `status` is no longer -1. */
-static enum state converse(int fd, const struct call *call, const char *cwd, long long deadline, int *status)
+/* Send the body where the daemon says that it may come. Come back where there is no plain answer. */
+static const char *converse(int fd, const struct call *call, const char *cwd, long long deadline)
 {
-    struct text head = {0}, body = {0};
-    enum state state = IDLE;
-
-    put_body(&body, call, cwd);
-    put_head(&head, call, body.size);
-    if (!head.has_failed && !body.has_failed) {
-        push(fd, &head, deadline);
-        state = await_go_ahead(fd, deadline);
-    }
+    char *text = NULL;
+    size_t size = 0;
+    FILE *body = open_memstream(&text, &size);
+    if (body)
+        put_body(body, call, cwd);
+    if (!body || ferror(body) || fclose(body))
+        return IDLE; /* no memory */
+    dprintf(fd, "POST /tools/call/%s HTTP/1.1\r\nHost: tasak\r\nContent-Type: application/json\r\nAccept: %s\r\n"
+            "Tasak-Version: " TASAK_VERSION "\r\nExpect: 100-continue\r\nContent-Length: %zu\r\n\r\n",
+            call->app, call->wants_json ? "application/json" : "text/plain", size);
+    const char *state = await_go_ahead(fd, deadline);
     if (state == SENT) {
-        push(fd, &body, now() + STALLED_AFTER);
-        *status = relay(fd, call->wants_json);
+        write_all(fd, text, size, now() + STALLED_AFTER); /* or what goes: there may still be a refusal to read */
+        relay(fd, call->wants_json);
     }
-    free(head.at);
-    free(body.at);
+    free(text);
     return state;
 }
 
-/* Make the call. `fd` is set where there is an answer to read, and `status` where that has been done. */
-static enum state attempt(const struct call *call, int *fd, int *status)
+/* Make the call and end, or say how far it came. */
+static const char *attempt(const struct call *call, int *fd)
 {
     static char cwd[16 * PATH_MAX];
-    char path[LONGEST_PATH + 1], folder[LONGEST_PATH + 1];
-    const char *home = getenv("HOME");
-    long long deadline;
-    enum state state;
-
     if (!getcwd(cwd, sizeof cwd)) /* it was removed under us */
         return IDLE;
-    if (!home || *home != '/' || snprintf(path, sizeof path, "%s/.tasak/daemon.sock", home) > LONGEST_PATH ||
-        snprintf(folder, sizeof folder, "%s/.tasak", home) > LONGEST_PATH)
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const char *home = getenv("HOME");
+    if (!home || *home != '/' ||
+        snprintf(address.sun_path, LONGEST_PATH + 1, "%s/.tasak/daemon.sock", home) > LONGEST_PATH)
         return AWAY;
+    char folder[LONGEST_PATH + 1];
+    snprintf(folder, sizeof folder, "%s/.tasak", home);
     if (!is_private(folder, home))
         return IDLE;
-    *fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (*fd < 0)
-        return errno == EPERM || errno == EACCES ? BLOCKED : AWAY;
-    deadline = now() + GO_AHEAD_WITHIN;
-    state = *fd > STDERR_FILENO ? dial(*fd, path) : IDLE; /* one is closed, and this would be taken for it */
-    if (state == SENT)
-        state = converse(*fd, call, cwd, deadline, status);
-    if ((state == UNSENT || state == SENT) && !fcntl(*fd, F_SETFL, 0)) /* blocks again */
-        return state;
-    close(*fd);
-    *fd = -1;
-    return state;
-}
-
-/* The absolute path of this program; empty if the system does not tell. */
-static void find_self(char path[PATH_MAX])
-{
-#ifdef __APPLE__
-    char found[PATH_MAX];
-    uint32_t size = sizeof found;
-
-    if (_NSGetExecutablePath(found, &size) || !realpath(found, path))
-        path[0] = '\0';
-#else
-    ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
-
-    path[0 < size && size < PATH_MAX ? size : 0] = '\0';
-#endif
+    signal(SIGPIPE, SIG_IGN); /* until there is an answer to write out; tasak-py, as any Python, does the same */
+    long long deadline = now() + GO_AHEAD_WITHIN;
+    const char *state = dial(fd, &address);
+    return state == SENT ? converse(*fd, call, cwd, deadline) : state;
 }
 
 /* Become tasak-py: the one beside this program, or where nobody tells which that is, the one in PATH. */
-static int hand_over(char **argv, enum state state, int fd)
+static int hand_over(char **argv, const char *state, int fd)
 {
-    char reply[32], path[PATH_MAX + LENGTH("tasak-py")], *slash;
+    static char path[PATH_MAX + sizeof SUCCESSOR];
+    bool is_unread = state == UNSENT || state == SENT;
+    char reply[32];
+#ifdef __APPLE__
+    char found[PATH_MAX];
+    uint32_t size = sizeof found;
+    bool is_known = !_NSGetExecutablePath(found, &size) && realpath(found, path);
+#else
+    bool is_known = readlink("/proc/self/exe", path, PATH_MAX - 1) > 0;
+#endif
 
-    if (fd < 0)
-        snprintf(reply, sizeof reply, "%s", STATES[state]);
+    memcpy(is_known ? strrchr(path, '/') + 1 : path, SUCCESSOR, sizeof SUCCESSOR);
+    snprintf(reply, sizeof reply, "%d:%s", fd, state);
+    if (is_unread)
+        fcntl(fd, F_SETFL, 0); /* blocks again */
     else
-        snprintf(reply, sizeof reply, "%d:%s", fd, STATES[state]);
-    find_self(path);
-    slash = strrchr(path, '/');
-    memcpy(slash ? slash + 1 : path, "tasak-py", sizeof "tasak-py");
-    if (!setenv("TASAK_REPLY", reply, 1))
+        close(fd);
+    if (!setenv("TASAK_REPLY", is_unread ? reply : state, 1))
         execvp(path, argv);
-    complain(INTERNAL_ERROR, "cannot run tasak-py: ", strerror(errno));
+    complain(INTERNAL_ERROR, "cannot run " SUCCESSOR ": ", strerror(errno));
     if (state == SENT)
         return complain(OUTCOME_UNKNOWN, "the call may have run; install tasak again", "");
     return complain(INTERNAL_ERROR, "the call has not run; install tasak again", "");
@@ -724,10 +440,9 @@ static int hand_over(char **argv, enum state state, int fd)
 int main(int argc, char **argv)
 {
     struct call call = {0};
-    enum state state = IDLE;
-    int fd = -1, status = -1;
-
-    if (argc > 0 && plain_call(argv + 1, &call) && !is_debugging())
-        state = attempt(&call, &fd, &status);
-    return status < 0 ? hand_over(argv, state, fd) : status;
+    const char *state = IDLE, *debug = getenv("TASAK_DEBUG");
+    int fd = -1;
+    if (argc > 0 && is_plain_call(argv + 1, &call) && (!debug || !*debug || !strcmp(debug, "0")))
+        state = attempt(&call, &fd);
+    return hand_over(argv, state, fd);
 }

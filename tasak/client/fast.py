@@ -8,7 +8,7 @@ most of what it costs: hence `_socket` for `socket`, and string methods for `jso
 import _signal  # type: ignore[import-not-found]  # typeshed has none; it is loaded already, as `time` is
 import sys
 from os import _exit, environb, fsencode, getcwdb, geteuid, getuid, isatty, lstat, stat, write
-from time import monotonic, sleep
+from time import monotonic
 
 from tasak import __version__
 from tasak.wire import (
@@ -39,8 +39,9 @@ LONGEST_HEAD = 64 << 10
 # A little more than what a Unix socket holds at once.
 PIECE = 256 << 10
 
-# For a `100` that comes in crumbs, which no daemon of ours does: the kernel wakes nobody for "more than these".
-LOOK_AGAIN = 0.005
+# Milliseconds, for a `100` that comes in crumbs, which no daemon of ours does: the kernel wakes nobody for "more than
+# these".
+LOOK_AGAIN = 5
 
 # Seconds of silence. What takes longer is the full CLI's to wait for, which looks whether the daemon is still there; in
 # the middle of an answer, it is not.
@@ -102,11 +103,11 @@ def run(words: list[str]) -> Handover:
 
 def plain_call(words: list[str]) -> tuple[str, bool, dict[str, str]] | None:
     """`[--json] [--timeout S] [--session N] [--call-id ID] APP TOOL …`: the app, whether JSON is wanted, and members of
-    the request's body as JSON. None for anything else.
+    the request's body as JSON, empty ones for options that are not there. None for anything else.
     """
     wants_json = False
     app = ""
-    members = {}
+    members = dict.fromkeys(("tool", *VALUED_OPTIONS.values()), "")
     rest = iter(words)
     for word in rest:
         if not word.startswith("-"):
@@ -121,8 +122,10 @@ def plain_call(words: list[str]) -> tuple[str, bool, dict[str, str]] | None:
         if not member or not value or value.startswith("-"):
             return None
         members[member] = seconds(value) if member == "timeout" else quote(fsencode(value))
+        if not members[member]:
+            return None
     tool = next(rest, "")
-    if not is_name(app) or not tool or tool.startswith("-") or "" in members.values():
+    if not is_name(app) or not tool or tool.startswith("-"):
         return None
     members["tool"] = quote(fsencode(tool))
     members["argv"] = f"[{','.join([quote(fsencode(word)) for word in rest])}]"
@@ -150,7 +153,8 @@ def as_object(members: dict[str, str]) -> str:
 
 def as_body(members: dict[str, str]) -> bytes:
     """Bytes that are not UTF-8 travel as escaped lone surrogates: `os.fsencode` gives them back."""
-    return as_object({f'"{name}"': value for name, value in members.items()}).encode("utf-8", "backslashreplace")
+    given = {f'"{name}"': value for name, value in members.items() if value}
+    return as_object(given).encode("utf-8", "backslashreplace")
 
 
 def request_head(app: str, wants_json: bool, length: int, *, is_exact: bool = False) -> bytes:
@@ -257,8 +261,7 @@ def await_go_ahead(connection: "socket", deadline: float) -> "State":
     """Take `100 Continue` off the connection, and not a byte of what follows it. `sent`: now the body may go."""
     from _socket import MSG_PEEK
 
-    taken = b""
-    while (left := deadline - monotonic()) > 0 and len(taken) < LONGEST_HEAD:
+    while (left := deadline - monotonic()) > 0:
         connection.settimeout(left)
         try:
             piece = connection.recv(LONGEST_HEAD, MSG_PEEK)
@@ -268,17 +271,24 @@ def await_go_ahead(connection: "socket", deadline: float) -> "State":
             return "gone"
         if not piece:
             return "gone"
-        if not taken and not GO_AHEAD.startswith(piece[: len(GO_AHEAD)]):
+        if not GO_AHEAD.startswith(piece[: len(GO_AHEAD)]):
             return "unsent"
-        if not taken and len(piece) < len(GO_AHEAD):
-            sleep(LOOK_AGAIN)
-            continue
-        text, end, _ = (taken + piece).partition(BLANK_LINE)
-        connection.recv(len(text) + len(end) - len(taken))
+        text, end, _ = piece.partition(BLANK_LINE)
         if end:
+            connection.recv(len(text) + len(end))
             return "sent"
-        taken = text
+        if has_hung_up_within(connection, LOOK_AGAIN):
+            return "gone"
     return "hung"
+
+
+def has_hung_up_within(connection: "socket", milliseconds: int) -> bool:
+    """Whether nothing more will come."""
+    from select import poll  # Lazy: a `100` comes whole.
+
+    watch = poll()
+    watch.register(connection, 0)
+    return bool(watch.poll(milliseconds))
 
 
 def relay(connection: "socket", wants_json: bool) -> None:
@@ -309,6 +319,7 @@ def plain_answer(seen: bytes) -> tuple[int, int, int] | None:
         end
         and status_line.startswith(b"HTTP/1.1 200 ")
         and len(fields) == len(lines)  # none twice, none without a colon
+        and b"\0" not in head  # where the launcher in C would take it for the end
         and all(name.replace(b"-", b"").isalnum() for name in fields)  # none folded, none without a name
         and b"transfer-encoding" not in fields
         and NOTICE_HEADER.lower().encode() not in fields

@@ -130,12 +130,12 @@ READING = """
 #define main launcher
 #include "tasak.c"
 #undef main
-int reads_as_plain(const char *seen, size_t size, long long told[3]);
-int reads_as_plain(const char *seen, size_t size, long long told[3])
+int reads_as_plain(const char *seen, long long told[3]);
+int reads_as_plain(const char *seen, long long told[3])
 {
     struct answer answer;
 
-    if (!plain_answer(seen, size, &answer))
+    if (!plain_answer(seen, &answer))
         return 0;
     told[0] = (long long)answer.head;
     told[1] = answer.length;

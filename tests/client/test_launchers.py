@@ -86,7 +86,7 @@ def native_reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
 
     def reading(seen: bytes) -> tuple[int, int, int] | None:
         told = (ctypes.c_longlong * 3)()
-        return tuple(told) if library.reads_as_plain(seen, ctypes.c_size_t(len(seen)), told) else None
+        return tuple(told) if library.reads_as_plain(seen, told) else None
 
     return reading
 
@@ -281,6 +281,7 @@ def test_a_locale_that_is_not_utf8_changes_nothing(launcher):
         "--session= app tool",
         "--session '' app tool",
         "--session --json app tool",
+        "--timeout x --timeout 1 app tool",
         ".app tool",
         "_app tool",
         "äpp tool",
@@ -548,8 +549,7 @@ def cut_at(launcher: Launcher, place: int) -> tuple[int, int, subprocess.Complet
 
 @pytest.fixture(scope="module")
 def cuts(launcher: Launcher) -> list[tuple[int, int, subprocess.CompletedProcess[bytes], int]]:
-    # Those cut in the 100's first bytes wait for the rest of it: all at once.
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(4) as pool:
         return list(pool.map(partial(cut_at, launcher), range(len(CALLED_BACK) + 1)))
 
 
@@ -557,7 +557,7 @@ def test_a_cut_before_the_whole_100_sends_nothing(cuts):
     before = [(ended, body) for place, _, ended, body in cuts if place < len(GO_AHEAD)]
 
     assert {0} == {body for _, body in before}
-    assert {"hung", "gone"} == {state(ended) for ended, _ in before}
+    assert {"gone"} == {state(ended) for ended, _ in before}
     assert {None} == {handover(ended)["reply"] for ended, _ in before}
 
 
@@ -705,7 +705,9 @@ def test_a_plain_head_is_found_plain(reading):
     assert (len(head), 3, 5) == reading(head + b"abc")
 
 
-@pytest.mark.parametrize("odd", ["X", " folded", "X Y: 1", ": 1", "", "tasak-exit: 5", "Content-Length: 3", "\r"])
+@pytest.mark.parametrize(
+    "odd", ["X", " folded", "X Y: 1", ": 1", "", "tasak-exit: 5", "Content-Length: 3", "\r", "X: \0"]
+)
 def test_a_head_with_an_odd_line_is_not_plain(reading, odd):
     head = f"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n{odd}\r\nTasak-Exit: 5\r\n\r\nabc"
 
