@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from tasak import __version__
 from tasak.cli import output
 from tasak.cli.asked import Asked, is_set
-from tasak.client import client, launcher, replacer, stopper
+from tasak.client import client, launcher, native, replacer, stopper
 from tasak.client.patience import Watch
 from tasak.errors import BadConfig, DaemonAway, OutcomeUnknown, VersionSkew, with_call_id
 from tasak.paths import StateDir
 from tasak.request import Reply, Request
 
 Result = TypeVar("Result")
+
+RENEW = "`pip install -e .` in its checkout builds it again"
 
 
 class DaemonRoad:
@@ -59,7 +62,14 @@ class DaemonRoad:
             return client.call(self.connect(), request, show_progress, is_exact=exact, watch=self._watch)
         if state == "sent":
             return client.read_reply(left, show_progress, watch=self._watch)
-        return client.read_refusal(left, watch=self._watch)
+        try:
+            return client.read_refusal(left, watch=self._watch)
+        except VersionSkew:
+            if self._asked.launcher != "native" or native.version() == __version__:
+                raise
+        # It was the launcher that the daemon refused, and it may be the right one for us.
+        output.say(f"the native launcher is of tasak {native.version()}, and this is {__version__}: {RENEW}")
+        return self._reply(request)
 
     def _of_our_version(self, errand: Callable[[], Result]) -> Result:
         try:

@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from tasak import __version__
 from tasak.client.fast import Handover
 
 if TYPE_CHECKING:
@@ -44,6 +45,16 @@ def connected(number: int) -> socket.socket:
     connection = socket.socket(fileno=number)
     connection.set_inheritable(False)
     return connection
+
+
+def version() -> str:
+    """The launcher's: that of the installation, which the package itself may have left behind where it is edited."""
+    from importlib import metadata  # Lazy: only who is refused asks.
+
+    try:
+        return metadata.version("tasak")
+    except metadata.PackageNotFoundError:
+        return __version__
 
 
 def lost() -> Handover:

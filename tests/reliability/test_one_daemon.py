@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 
 import tasak
+from tasak.cli import daemon_road
 from tasak.client import launcher, stopper
+from tests.client.launchers import in_c, run
 from tests.reliability.world import PATIENCE, World, kill, scribe
 from tests.shell import Done
 
@@ -284,6 +286,23 @@ def test_a_daemon_of_another_version_is_replaced_in_either_direction(world, newe
         assert 0 == old.wait(PATIENCE)
     assert expected == version(world)
     assert {"a": 1} == world.executions()
+
+
+@pytest.mark.compiler
+def test_a_launcher_that_an_edited_package_has_left_behind_is_named_and_the_daemon_stays(world, tmp_path):
+    old = in_c(tmp_path, "-UTASAK_VERSION", '-DTASAK_VERSION="0.0.1"')
+    metadata = tmp_path / "tasak-0.0.1.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: tasak\nVersion: 0.0.1\n")
+    with aged_daemon(world) as daemon:
+        for mark in ("a", "b"):
+            done = run([*old.whole, *world.words(mark)], None, env={**world.env, "PYTHONPATH": str(tmp_path)})
+
+            said = f"the native launcher is of tasak 0.0.1, and this is {tasak.__version__}: {daemon_road.RENEW}"
+            assert (0, f"{mark}\n") == (done.returncode, done.stdout.decode())
+            assert [f"tasak: {said}"] == done.stderr.decode().splitlines()
+        assert None is daemon.poll()
+    assert {"a": 1, "b": 1} == world.executions()
 
 
 def test_two_installations_that_are_used_in_turn_do_not_replace_each_others_daemon_each_time(world, newer):
