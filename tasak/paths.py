@@ -219,13 +219,26 @@ def open_own(path: Path, flags: int) -> int:
         if problem.errno in NO_FILE:
             raise not_a_file(path) from None
         raise
+    try:
+        close_to_others(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def close_to_others(fd: int, path: Path) -> None:
+    """
+    Raises:
+        BadConfig: as for `open_private`.
+    """
     found = os.fstat(fd)
     # It may have no name any more: `write_private` has put another in its place meanwhile.
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_nlink > 1:
-        os.close(fd)
         raise not_a_file(path)
-    os.fchmod(fd, PRIVATE_FILE)
-    return fd
+    # Else nothing is written: the home may be read-only.
+    if stat.S_IMODE(found.st_mode) != PRIVATE_FILE:
+        os.fchmod(fd, PRIVATE_FILE)
 
 
 def read_private(path: Path) -> str:

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tasak.errors import BadConfig
-from tasak.paths import open_private, write_private
+from tasak.paths import open_private, read_private, write_private
 
 
 def test_a_file_that_another_replaces_meanwhile_is_opened(tmp_path):
@@ -46,6 +46,15 @@ def test_a_link_is_not_followed(tmp_path):
 
     with pytest.raises(BadConfig, match="not a file of yours alone"):
         open_private(path, os.O_RDWR)
+
+
+def test_reading_a_file_that_is_private_changes_nothing_of_it(tmp_path):
+    path = tmp_path / "journal"
+    write_private(path, "whole")
+    before = path.stat()
+
+    assert "whole" == read_private(path)
+    assert before.st_ctime_ns == path.stat().st_ctime_ns
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
