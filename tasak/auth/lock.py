@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tasak.errors import BadConfig, NotExecuted
-from tasak.paths import open_private
+from tasak.paths import open_private, quoted
 
 POLL = 0.02
 
@@ -24,7 +24,7 @@ async def locked(path: Path, timeout: float) -> AsyncIterator[None]:  # noqa: AS
     try:
         fd = open_private(path, os.O_RDWR)
     except OSError as problem:
-        raise BadConfig(f"{path} cannot be opened: {problem}", fix=f"remove it: rm {path}") from None
+        raise BadConfig(f"{path} cannot be opened: {problem}", fix=f"remove it: rm {quoted(path)}") from None
     try:
         await take(fd, timeout)
         yield

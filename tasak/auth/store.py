@@ -7,7 +7,6 @@ Whoever changes a file holds the lock of its issuer, from before reading what is
 import contextlib
 import hashlib
 import os
-import stat
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasak.auth.lock import locked
 from tasak.auth.reach import same_issuer
 from tasak.errors import BadConfig
-from tasak.paths import PRIVATE_FILE, StateDir, write_private
+from tasak.paths import make_private, open_own, quoted, write_private
 
 # Whoever holds it waits for an authorization server, which is given less time than this.
 LOCK_TIMEOUT = 30.0
@@ -147,8 +146,8 @@ class TokenStore:
         """
         try:
             if not self._folder.parent.exists():
-                StateDir(self._folder.parent).create()
-            StateDir(self._folder).create()
+                make_private(self._folder.parent)
+            make_private(self._folder)
         except OSError as problem:
             raise BadConfig(f"{self._folder} cannot be made: {problem}", fix="see who may write there") from None
 
@@ -179,11 +178,11 @@ class TokenStore:
 
     def _contents(self, path: Path) -> Contents:
         try:
-            with open_own(path) as fd:
-                found = os.fstat(fd)
+            with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+                found = os.fstat(file.fileno())
                 signature = (found.st_mtime_ns, found.st_ino, found.st_size)
                 if path not in self._read or self._read[path][0] != signature:
-                    self._read[path] = (signature, parsed(path, read_all(fd)))
+                    self._read[path] = (signature, parsed(path, file.read()))
         except OSError as problem:
             raise BadConfig(f"{path} cannot be read: {problem}", fix=move_away(path)) from None
         return self._read[path][1]
@@ -199,31 +198,11 @@ class TokenStore:
         try:
             path.unlink(missing_ok=True)
         except OSError as problem:
-            raise BadConfig(f"{path} cannot be removed: {problem}", fix=f"remove it: rm {path}") from None
+            raise BadConfig(f"{path} cannot be removed: {problem}", fix=f"remove it: rm {quoted(path)}") from None
 
     def _path(self, issuer: str) -> Path:
         # A name of one length, without anything that a server chose.
         return self._folder / f"{hashlib.sha256(issuer.rstrip('/').encode()).hexdigest()[:32]}.json"
-
-
-@contextlib.contextmanager
-def open_own(path: Path) -> Iterator[int]:
-    """A descriptor to read our own file with; what others could read is theirs no longer."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_nlink != 1:
-            raise BadConfig(f"{path} is not a file of yours alone", fix=move_away(path))
-        if stat.S_IMODE(found.st_mode) != PRIVATE_FILE:
-            os.fchmod(fd, PRIVATE_FILE)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def read_all(fd: int) -> bytes:
-    with os.fdopen(fd, "rb", closefd=False) as file:
-        return file.read()
 
 
 def parsed(path: Path, text: bytes) -> Contents:
@@ -236,4 +215,4 @@ def parsed(path: Path, text: bytes) -> Contents:
 
 
 def move_away(path: Path) -> str:
-    return f"move it away, and sign in again: mv {path} {path}.old"
+    return f"move it away, and sign in again: mv {quoted(path)} {quoted(path)}.old"

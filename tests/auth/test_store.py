@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 from mcp.shared.auth import OAuthToken
@@ -47,6 +48,26 @@ def test_what_another_process_has_put_is_found(store, tmp_path):
     found = store.find(URL, None)
     assert found is not None
     assert "other" == found.login.token.access_token
+
+
+def test_a_file_that_another_process_replaces_meanwhile_is_read(store, tmp_path):
+    other = TokenStore(tmp_path / "auth")
+    store.put(ISSUER, login())
+    is_over = threading.Event()
+
+    def renew_again_and_again():
+        while not is_over.is_set():
+            other.put(ISSUER, login())
+
+    renewing = threading.Thread(target=renew_again_and_again)
+    renewing.start()
+    try:
+        found = [store.find(URL, None) for _ in range(5000)]
+    finally:
+        is_over.set()
+        renewing.join()
+
+    assert None not in found
 
 
 def test_a_sign_in_is_told_from_others_by_its_url_its_client_and_its_issuer(store):
