@@ -252,10 +252,14 @@ class Connection:
     async def _attempt(self) -> Session:
         """Open it. A peer that has to be spoken to in another way is opened afresh, which is no attempt of its own."""
         try:
-            return await self._open()
+            return await self._open_in_either_era()
         except SpeaksAnother as other:
             self._host.log.info("it speaks %s", other.transport)
             self._transport = self._transport_of(other.transport)
+            return await self._open_in_either_era()
+
+    async def _open_in_either_era(self) -> Session:
+        try:
             return await self._open()
         except AnotherEra as problem:
             if self._has_tried_both_eras:

@@ -242,6 +242,26 @@ async def test_a_server_of_2024_is_found_and_remembered(pool, refusal):
     assert [("GET", "/mcp"), ("POST", "/messages")] == [(each.method, each.path) for each in server.requests[:2]]
 
 
+# The first is for the greeting by streamable HTTP, which is refused in any case.
+async def test_a_server_of_2024_that_breaks_off_on_its_greeting_is_greeted_in_the_other_era(pool):
+    async with HttpServer(only_sse=True) as server:
+        server.spoil("initialize", EndsEarly(), EndsEarly())
+
+        assert "hello" == await pool.text(pool.reach(server.url), "echo", text="hello")
+
+    assert 3 == len(server.heard("initialize"))
+
+
+async def test_a_server_of_2024_that_breaks_off_on_every_greeting_says_so(pool):
+    async with HttpServer(only_sse=True) as server:
+        server.spoil("initialize", *[EndsEarly()] * 9)
+        app = pool.reach(server.url, init_attempts=1)
+
+        problem = await failure_of(pool.call(app, "echo", text="hello"))
+
+    assert (ConnectFailed, f"far: {server.url} ended its event stream") == (type(problem), problem.message)
+
+
 async def test_another_refusal_is_not_taken_for_a_server_of_2024(pool):
     async with HttpServer(only_sse=True, refusal=403) as server:
         problem = await failure_of(pool.call(pool.reach(server.url), "echo", text="hello"))
