@@ -281,9 +281,12 @@ class Connection:
         # Letting go of a hung server takes seconds, for which its callers need not wait.
         early = asyncio.get_running_loop().call_later(seconds, self._give_up_early)
         try:
-            async with asyncio.timeout(seconds) as self._opening:
-                return checked(await self._transport.connect(self.app.config, self._host))
+            async with asyncio.timeout(seconds) as deadline:
+                self._opening = deadline
+                return checked(await contained(self._transport.connect, self.app.config, self._host))
         except TimeoutError:
+            if not deadline.expired():  # the plugin's own
+                raise
             raise self.sign_in_needed or self._timed_out() from None
         finally:
             early.cancel()
@@ -316,9 +319,11 @@ class Connection:
 
     async def _close(self, session: Session) -> None:
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._transport.close(session)
+            async with asyncio.timeout(CLOSE_TIMEOUT) as deadline:
+                await contained(self._transport.close, session)
         except TimeoutError:
+            if not deadline.expired():  # the plugin's own
+                raise
             self._host.log.exception("connection %s did not close within %g s", self.id, CLOSE_TIMEOUT)
             self.blame(f"did not close within {CLOSE_TIMEOUT:g} s")
 

@@ -80,15 +80,13 @@ async def probe_one(connection: Connection, clock: Callable[[], float]) -> Repor
     began = time.perf_counter()
     problem: str | None = None
     try:
-        async with asyncio.timeout(PING_TIMEOUT):
+        async with asyncio.timeout(PING_TIMEOUT) as deadline:
             await connection.ping()
         connection.note_answer()
-    except TimeoutError:
-        problem = f"no answer within {PING_TIMEOUT:g} s"
     except TasakError as failure:
         problem = failure.message
     except Exception as failure:  # noqa: BLE001 - plugin code
-        problem = kind(failure)
+        problem = f"no answer within {PING_TIMEOUT:g} s" if deadline.expired() else kind(failure)
     report = describe(connection, clock())
     session = connection.session
     return {

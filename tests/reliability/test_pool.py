@@ -723,6 +723,7 @@ TOOLS = {"tools": [{"name": "go", "inputSchema": {"type": "object"}}]}
 
 RAISED = {
     "error": RuntimeError("kaput"),
+    "timeout": TimeoutError(),
     "exit": SystemExit(7),
     "interrupt": KeyboardInterrupt(),
     "cancelled": asyncio.CancelledError(),
@@ -771,7 +772,7 @@ async def close(session):
     await do(session.deed, "close")
 """
 
-RAISED = ("error", "exit", "interrupt", "cancelled", "base", "group")
+RAISED = ("error", "timeout", "exit", "interrupt", "cancelled", "base", "group")
 
 
 @pytest.fixture
@@ -792,6 +793,18 @@ def wild(world: World) -> Callable[..., list[str]]:
         return list(deeds)
 
     return configure
+
+
+def test_whatever_a_plugin_raises_when_it_connects_its_caller_is_told_and_nobody_else_notices(wild, world):
+    deeds = wild(*(f"connect-{what}" for what in RAISED))
+    daemon, servers = world.daemon_pid, world.servers()
+
+    ends = {deed: call_of(world, deed, "go") for deed in deeds}
+
+    assert dict.fromkeys(deeds, ("not_executed", True)) == {
+        deed: (end.outcome, f"{deed}: transport wild: " in end.said) for deed, end in ends.items()
+    }
+    assert (daemon, servers) == (world.daemon_pid, world.servers())
 
 
 def test_whatever_a_plugin_raises_in_a_request_its_caller_is_told_and_nobody_else_notices(wild, world):
@@ -818,6 +831,7 @@ def test_whatever_a_plugin_raises_in_a_ping_is_told_and_nobody_else_notices(wild
     for answer in told.values():
         assert not answer["ok"]
         assert answer["connections"][0]["ping_error"]
+    assert "TimeoutError" == told["ping-timeout"]["connections"][0]["ping_error"]
     assert (daemon, servers) == (world.daemon_pid, world.servers())
 
 
@@ -831,6 +845,7 @@ def test_whatever_a_plugin_raises_when_it_closes_the_other_connections_are_close
 
     assert {"stopped": True, "survivors": []} == stopped
     assert not any(map(is_alive, servers))
+    assert "did not close within" not in (world.home / ".tasak" / "daemon.log").read_text()
 
 
 @pytest.mark.slow
