@@ -1,9 +1,7 @@
 """`tasak daemon …`: start, stop and look at the daemon."""
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -11,15 +9,12 @@ import click
 from tasak.cli import output
 from tasak.cli.asked import Asked, is_set, working_directory
 from tasak.cli.daemon_road import DaemonRoad, where
+from tasak.cli.log_lines import log_lines
 from tasak.client import launcher, start_failures, stopper
 from tasak.errors import DaemonAway
 from tasak.inert import inert
 from tasak.paths import StateDir
 from tasak.wire import DRAIN, LOG_LEVELS, LONGEST_DRAIN
-
-# What `tasak daemon logs` shows first.
-SHOWN_LINES = 200
-FOLLOW_INTERVAL = 0.2
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -183,28 +178,3 @@ def as_words(value: Any) -> str:
     if isinstance(value, dict):
         return str(value["last_error"])
     return f"{value:.1f} s" if isinstance(value, float) else str(value)
-
-
-def log_lines(path: Path, *, follow: bool) -> Iterator[str]:
-    """The last lines of the file, and with `follow` those that come, also when it is rotated."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            yield from [line.rstrip("\n") for line in file.readlines()[-SHOWN_LINES:]]
-            while follow and os.path.exists(path):
-                if line := file.readline():
-                    yield line.rstrip("\n")
-                elif not is_same_file(path, file.fileno()):
-                    break
-                else:
-                    time.sleep(FOLLOW_INTERVAL)
-    except FileNotFoundError:
-        return
-    if follow and os.path.exists(path):
-        yield from log_lines(path, follow=True)
-
-
-def is_same_file(path: Path, fd: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))
-    except FileNotFoundError:
-        return True
