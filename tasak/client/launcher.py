@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from tasak.client import fast, start_failures
 from tasak.errors import BadConfig, DaemonAway
+from tasak.last_words import with_last_words
 from tasak.paths import StateDir, move_away, open_private, read_private
 from tasak.wire import CONTINUE_TIMEOUT, LOG_LEVEL_VARIABLE
 
@@ -22,14 +23,8 @@ START_TIMEOUT = 15.0
 # The kernel wakes nobody for a lock that is asked for with a bound.
 LOCK_POLL = 0.02
 
-# macOS's sun_path, less its NUL; a longer path is reached from inside its folder.
-LONGEST_PATH = 103
-
 # What a daemon says of itself on the pipe that its starter waits on.
 READY = b"tasak: ready\n"
-
-# As many of the daemon's last lines as a reader takes in.
-QUOTED_LINES = 10
 
 
 def connect(state: StateDir, patience: float = CONTINUE_TIMEOUT) -> socket.socket | None:
@@ -70,7 +65,7 @@ def refuse_another_user(state: StateDir) -> NoReturn:
 def in_folder_of_long_path(state: StateDir, use: Callable[[str], None]) -> None:
     """Do something with the socket's path, also where that is longer than the kernel takes."""
     path = os.fspath(state.socket)
-    if len(os.fsencode(path)) <= LONGEST_PATH:
+    if len(os.fsencode(path)) <= fast.LONGEST_PATH:
         use(path)
         return
     back = os.open(".", os.O_RDONLY)
@@ -229,15 +224,15 @@ def until_ready(pipe: int) -> bytes:
 
 def not_started(said: str, state: StateDir) -> DaemonAway:
     """Its last words on stderr; where it said none there, those in its log."""
-    lines = [line for line in said.splitlines() if line.strip()] or tail(state)
+    lines = [line for line in said.splitlines() if line.strip()] or logged(state)
     return DaemonAway(
-        "\n".join(["the daemon did not start", *(f"  | {line}" for line in lines[-QUOTED_LINES:])]),
+        with_last_words("the daemon did not start", lines),
         fix=f"`tasak daemon run` shows it in the foreground; its log is {state.log}",
     )
 
 
-def tail(state: StateDir) -> list[str]:
+def logged(state: StateDir) -> list[str]:
     try:
-        return read_private(state.log).splitlines()[-QUOTED_LINES:]
+        return read_private(state.log).splitlines()
     except (OSError, BadConfig):
         return []

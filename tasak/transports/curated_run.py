@@ -8,14 +8,14 @@ from typing import Any
 
 from tasak.errors import BadArguments
 from tasak.inert import one_line
+from tasak.last_words import QUOTED_LINES, with_last_words
 from tasak.plugin import CallTimedOut, Host, OnProgress, OutcomeUnknown, Progress, TasakError
 from tasak.transports import commands
 from tasak.transports.child import signal_name
 from tasak.transports.curated_tools import AppStep, CommandStep, CuratedTool, Step
 from tasak.transports.templates import NOTHING, Reference, Template, as_text, fill, inside
 
-# As many of a command's last lines as a reader takes in, each cut where nobody reads on.
-QUOTED_LINES = 10
+# Where nobody reads on in a line of a command's.
 LINE_LENGTH = 400
 
 
@@ -180,7 +180,7 @@ def as_result(completed: commands.Completed) -> dict[str, Any]:
         StepFailed: its status is not 0.
     """
     if completed.status:
-        raise StepFailed("\n".join([ending(completed.status), *last_words(completed)]))
+        raise StepFailed(with_last_words(ending(completed.status), last_words(completed)))
     text = completed.stdout.decode("utf-8", "replace").removesuffix("\n")
     return {"content": [{"type": "text", "text": text}]}
 
@@ -190,6 +190,6 @@ def ending(status: int) -> str:
 
 
 def last_words(completed: commands.Completed) -> Sequence[str]:
-    """The last lines on stderr; on stdout where there are none, since some programs complain there."""
+    """The lines on stderr; on stdout where there are none, since some programs complain there."""
     told = (completed.stderr.strip() or completed.stdout.strip()).decode("utf-8", "replace")
-    return [f"  | {one_line(line.rstrip(), LINE_LENGTH)}" for line in told.split("\n")[-QUOTED_LINES:] if line]
+    return [one_line(line.rstrip(), LINE_LENGTH) for line in told.split("\n")[-QUOTED_LINES:] if line]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from tasak.last_words import with_last_words
 from tasak.plugin import AppConfig, BadConfig, ConnectFailed, Host, McpSession, SignInNeeded, hookimpl
 from tasak.secret import Secret
 from tasak.transports.child import environment
@@ -22,9 +23,6 @@ PING_TIMEOUT = 5.0
 
 # A user who was just told where to sign in. mcp-remote itself would wait for ever.
 SIGN_IN_TIMEOUT = 300.0
-
-# As many of its last lines as a reader takes in.
-QUOTED_LINES = 10
 
 # By these a program finds the user's desktop, and on it a browser.
 DESKTOP = (
@@ -250,8 +248,7 @@ async def reach(app: AppConfig, proxy: Proxy, patience: float | None = None) -> 
     await proxy.settled(patience)
     if not proxy.is_gone:
         return
-    said = [f"  | {line}" for line in proxy.last_words()[-QUOTED_LINES:]]
-    reason = "\n".join([await proxy.why_ended(), *said])
+    reason = with_last_words(await proxy.why_ended(), proxy.last_words())
     if proxy.signs.prompt and not proxy.is_established:
         raise sign_in_needed(app, f", and that did not come to an end: {reason}")
     by_hand = shlex.join(["npx", "-y", package(app), without_query(app.options["url"])])
