@@ -6,32 +6,23 @@ closing belong to one task (anyio's cancel scopes). Everyone else only awaits re
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from tasak.core import connect_failures
 from tasak.core.app import App
 from tasak.core.clock import Clock
 from tasak.core.era import AnotherEra
 from tasak.core.host import AppHost
 from tasak.core.tool_cache import ToolCache
-from tasak.errors import (
-    BackingOff,
-    ConnectFailed,
-    ConnectTimedOut,
-    NotExecuted,
-    OutcomeUnknown,
-    ServerError,
-    SignInNeeded,
-    TasakError,
-)
-from tasak.failure import WHERE, Misbehaved, kind
+from tasak.errors import BackingOff, ConnectTimedOut, NotExecuted, OutcomeUnknown, ServerError, SignInNeeded, TasakError
+from tasak.failure import Misbehaved, kind
+from tasak.last_words import with_last_words
 from tasak.plugin import Era, Session, SpeaksAnother
 from tasak.transports.registry import Transport
 
-# As many of a server's last lines as a reader takes in.
-QUOTED_LINES = 10
-
+__all__ = ["Connection", "State", "contained", "with_last_words"]
 
 # A peer that has been silent for so long, or that slept with its machine, is asked whether it is there before a call.
 LONG_REST = 60.0
@@ -45,9 +36,10 @@ CLOSE_TIMEOUT = 8.0
 # A plugin that does not even end when it is cancelled is left where it hangs.
 CANCEL_GRACE = 1.0
 
-Result = TypeVar("Result")
-
+# What the pool asks of a session.
 SESSION = ("ended", "last_words", "pid", "protocol_version", "request", "server_info")
+
+Result = TypeVar("Result")
 
 
 class State(StrEnum):
@@ -158,7 +150,7 @@ class Connection:
             SignInNeeded: not before the user has signed in.
         """
         if self.sign_in_needed:
-            raise again(self.sign_in_needed)
+            raise connect_failures.again(self.sign_in_needed)
         return await asyncio.shield(self._ready)
 
     async def ping(self) -> None:
@@ -218,8 +210,7 @@ class Connection:
         try:
             await self._serve(await self._connect())
         except (OutcomeUnknown, ServerError) as problem:
-            # Whatever it was, it was no call.
-            self._fail(ConnectFailed(f"{self.app.name}: {problem.message}", fix=problem.fix))
+            self._fail(connect_failures.no_session(problem, self.app))
         except TasakError as problem:
             self._fail(problem)
         except asyncio.CancelledError:
@@ -227,11 +218,11 @@ class Connection:
         except BaseException as problem:
             self._host.log.exception("transport %s", self.transport)
             self.blame(f"failed with {kind(problem)}")
-            self._fail(ConnectFailed(f"{self.app.name}: transport {self.transport}: {kind(problem)}", fix=WHERE))
+            self._fail(connect_failures.misbehaved(problem, self.app, self.transport))
 
     def _settle(self, _: "asyncio.Task[None]") -> None:
         if not self._ready.done():
-            self._fail(ConnectFailed(f"{self.app.name}: the connection was closed while it was opened"))
+            self._fail(connect_failures.closed_meanwhile(self.app))
         self.state = State.CLOSED
         self._on_closed(self)
 
@@ -241,11 +232,11 @@ class Connection:
             try:
                 return await self._attempt()
             except SignInNeeded as problem:
-                raise (self.sign_in_needed or self._asked_to_sign_in(problem)) from None
+                raise (self.sign_in_needed or connect_failures.sign_in_needed(problem, self.app)) from None
             except NotExecuted as problem:
                 # One that took all its time would take it again.
                 if attempt == attempts or isinstance(problem, (ConnectTimedOut, BackingOff)):
-                    raise self._described(problem) from problem
+                    raise connect_failures.described(problem, self.app, self._host.last_words()) from problem
                 self._host.log.info("attempt %d of %d to connect: %s", attempt, attempts, problem.message)
         raise AssertionError("init_attempts is at least 1")
 
@@ -300,10 +291,10 @@ class Connection:
         """Tell whoever waits, or comes meanwhile, that the user has to sign in first; and give the user time to."""
         if self._opening is None or self._ready.done():
             return
-        self.sign_in_needed = self._asked_to_sign_in(problem)
+        self.sign_in_needed = connect_failures.sign_in_needed(problem, self.app)
         self._opening.reschedule(asyncio.get_running_loop().time() + SIGN_IN_TIMEOUT)
         told, self._ready = self._ready, unheard_future()
-        told.set_exception(again(self.sign_in_needed))
+        told.set_exception(connect_failures.again(self.sign_in_needed))
 
     async def _serve(self, session: Session) -> None:
         try:
@@ -335,8 +326,7 @@ class Connection:
             for wait in waits:
                 wait.cancel()
         if not self.is_stopped and not self.answered:
-            message = f"{self.app.name}: {self._command()} ended before it had answered"
-            self.problem = ConnectFailed(with_last_words(message, session.last_words()))
+            self.problem = connect_failures.ended_early(self.app, session.last_words())
 
     def _fail(self, problem: TasakError) -> None:
         self.problem = self.problem or problem
@@ -346,32 +336,7 @@ class Connection:
             self.state = State.CLOSING
 
     def _timed_out(self) -> ConnectTimedOut:
-        seconds = self.app.limits.init_timeout
-        return ConnectTimedOut(
-            with_last_words(
-                f"{self.app.name}: {self._command()} did not answer within {seconds:g} s", self._host.last_words()
-            ),
-            fix="raise init_timeout (TASAK_MCP_INIT_TIMEOUT) if it needs longer",
-        )
-
-    def _asked_to_sign_in(self, problem: SignInNeeded) -> SignInNeeded:
-        fix = problem.fix or f"run `tasak auth login {self.app.name}`"
-        return SignInNeeded(f"{self.app.name}: {problem.message}", fix=fix)
-
-    def _described(self, problem: NotExecuted) -> NotExecuted:
-        if isinstance(problem, ConnectTimedOut):
-            return problem
-        message = with_last_words(f"{self.app.name}: {problem.message}", self._host.last_words())
-        program = self._program()
-        return type(problem)(message, fix=problem.fix or (f"try it by hand: {program}" if program else None))
-
-    def _command(self) -> str:
-        return self._program() or f"transport {self.app.transport}"
-
-    def _program(self) -> str | None:
-        """The program on this machine that it is made with, where there is one."""
-        words = self.app.config.options.get("command")
-        return str(words[0]) if isinstance(words, tuple) else None
+        return connect_failures.timed_out(self.app, self._host.last_words())
 
 
 async def contained(work: Callable[..., Awaitable[Result]], *given: Any, **how: Any) -> Result:
@@ -391,10 +356,6 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def with_last_words(message: str, lines: Sequence[str]) -> str:
-    return "\n".join([message, *(f"  | {line}" for line in lines[-QUOTED_LINES:])])
-
-
 def checked(session: Session) -> Session:
     """What the plugin gave, if it is a session.
 
@@ -411,8 +372,3 @@ def unheard_future() -> "asyncio.Future[Session]":
     future: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future
-
-
-def again(problem: SignInNeeded) -> SignInNeeded:
-    """The same, for one more caller."""
-    return SignInNeeded(problem.message, fix=problem.fix)
