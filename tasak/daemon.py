@@ -19,11 +19,12 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasak.client.launcher import LOCK_POLL, READY, has_locked, in_folder_of_long_path
+from tasak.client.launcher import READY, in_folder_of_long_path
 from tasak.core.settings import daemon_settings
 from tasak.errors import BadConfig, DaemonAway, TasakError
 from tasak.failure import of_loop
 from tasak.importing import load
+from tasak.locking import has_locked_by
 from tasak.paths import StateDir, open_private, read_private, write_private
 from tasak.wire import BACKLOG, DRAIN
 
@@ -138,11 +139,8 @@ def hold(state: StateDir) -> None:
         DaemonAway: another daemon has it, and does not go.
     """
     lock = open_private(state.lock, os.O_RDWR)
-    deadline = time.monotonic() + LEAVING
-    while not has_locked(lock):
-        if time.monotonic() > deadline:
-            raise DaemonAway("a daemon runs already")
-        time.sleep(LOCK_POLL)
+    if not has_locked_by(lock, time.monotonic() + LEAVING):
+        raise DaemonAway("a daemon runs already")
 
 
 def listen(state: StateDir) -> socket.socket:

@@ -1,16 +1,14 @@
 """A lock between processes, and between the tasks of one: whoever has the file open and locked."""
 
 import asyncio
-import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tasak.errors import BadConfig, NotExecuted
+from tasak.locking import LOCK_POLL, has_locked
 from tasak.paths import open_private, quoted
-
-POLL = 0.02
 
 
 @asynccontextmanager
@@ -35,18 +33,9 @@ async def locked(path: Path, timeout: float) -> AsyncIterator[None]:  # noqa: AS
 async def take(fd: int, timeout: float) -> None:  # noqa: ASYNC109 - as above
     try:
         async with asyncio.timeout(timeout):
-            while not has_taken(fd):  # noqa: ASYNC110 - another process has no event of ours to set
-                await asyncio.sleep(POLL)
+            while not has_locked(fd):  # noqa: ASYNC110 - another process has no event of ours to set
+                await asyncio.sleep(LOCK_POLL)
     except TimeoutError:
         raise NotExecuted(
             f"another process has been signing in for {timeout:g} s", fix="try again; if it stays so, end that process"
         ) from None
-
-
-def has_taken(fd: int) -> bool:
-    """Take the lock if nobody holds it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

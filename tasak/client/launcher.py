@@ -1,6 +1,5 @@
 """Starts the daemon when there is none: one, however many callers come at once, and none that holds its caller."""
 
-import fcntl
 import os
 import select
 import socket
@@ -14,14 +13,12 @@ from typing import NoReturn
 from tasak.client import fast, start_failures
 from tasak.errors import BadConfig, DaemonAway
 from tasak.last_words import with_last_words
+from tasak.locking import LOCK_POLL, has_locked
 from tasak.paths import StateDir, move_away, open_private, read_private
 from tasak.wire import CONTINUE_TIMEOUT, LOG_LEVEL_VARIABLE
 
 # A cold start on a busy machine; others wait as long for whoever is starting.
 START_TIMEOUT = 15.0
-
-# The kernel wakes nobody for a lock that is asked for with a bound.
-LOCK_POLL = 0.02
 
 # What a daemon says of itself on the pipe that its starter waits on.
 READY = b"tasak: ready\n"
@@ -158,15 +155,6 @@ def wait_for_starter(lock: int, meanwhile: Callable[[], socket.socket | None]) -
             raise DaemonAway(f"another process has been starting the daemon for {START_TIMEOUT:g} s")
         time.sleep(LOCK_POLL)
     return None
-
-
-def has_locked(lock: int) -> bool:
-    """Take the lock if nobody holds it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def spawn(state: StateDir, log_level: str | None) -> socket.socket:

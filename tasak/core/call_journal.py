@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasak.client.launcher import LOCK_POLL, has_locked
 from tasak.core.call_record import (
     KEPT_SECONDS,
     Claim,
@@ -26,6 +25,7 @@ from tasak.core.call_record import (
     remembered,
 )
 from tasak.errors import BadConfig, NotRecorded, OutcomeUnknown, UnknownOutcome
+from tasak.locking import has_locked_by
 from tasak.paths import StateDir, open_private, write_private
 from tasak.transports.census import of_this_machine
 from tasak.transports.mark import Instance, space
@@ -144,7 +144,8 @@ class Journal:
         while True:
             file = open_private(self._state.outcomes, os.O_RDWR | os.O_APPEND)
             try:
-                wait_for_lock(file, deadline)
+                if not has_locked_by(file, deadline):
+                    raise TimeoutError("other processes hold its lock")
                 if is_at(self._state.outcomes, file):
                     yield file
                     return
@@ -208,13 +209,6 @@ def is_at(path: Path, file: int) -> bool:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def wait_for_lock(file: int, deadline: float) -> None:
-    while not has_locked(file):
-        if time.monotonic() > deadline:
-            raise TimeoutError("other processes hold its lock")
-        time.sleep(LOCK_POLL)
 
 
 def is_running(owner: str) -> bool:

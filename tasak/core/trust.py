@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 from tasak import ownership
-from tasak.client.launcher import LOCK_POLL, has_locked
 from tasak.core.app import Standing
 from tasak.core.config_file import BrokenFile, ConfigFile, FileReader, SkippedFile
 from tasak.core.config_text import parse
 from tasak.core.config_walk import NAMES, Walk, folder_of
 from tasak.errors import BadArguments, BadConfig, Busy
+from tasak.locking import has_locked_by
 from tasak.paths import StateDir, write_private
 
 # A user who trusts more files than fit in here trusts anything.
@@ -68,6 +68,7 @@ class TrustBook:
         Raises:
             BadArguments: there is none.
             BadConfig: it cannot be read, or may not be; or the list cannot be written.
+            Busy: another process has been changing the list for long.
         """
         file = self._file_at(path)
         assert file.path is not None
@@ -80,7 +81,7 @@ class TrustBook:
 
         Raises:
             BadArguments: it was not trusted.
-            BadConfig: the list cannot be written.
+            BadConfig, Busy: as for `trust`.
         """
         with self._changing() as digests:
             gone = [place for place in places_at(path) if digests.pop(place, None)]
@@ -117,7 +118,8 @@ class TrustBook:
             self._state.create()
             lock = os.open(self._state.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                wait_for_lock(lock)
+                if not has_locked_by(lock, time.monotonic() + LOCK_TIMEOUT):
+                    raise Busy("another process is changing what is trusted", fix="try again")
                 before = self._digests()
                 digests = dict(before)
                 yield digests
@@ -129,14 +131,6 @@ class TrustBook:
             raise BadConfig(
                 f"{self._state.trusted} cannot be written: {problem.strerror}", fix="see who may write there"
             ) from problem
-
-
-def wait_for_lock(lock: int) -> None:
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while not has_locked(lock):
-        if time.monotonic() > deadline:
-            raise Busy("another process is changing what is trusted", fix="try again")
-        time.sleep(LOCK_POLL)
 
 
 def read_digests(path: Path | None) -> dict[str, str]:
