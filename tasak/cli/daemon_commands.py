@@ -1,8 +1,8 @@
 """`tasak daemon …`: start, stop and look at the daemon."""
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -10,24 +10,12 @@ from tasak.cli import output
 from tasak.cli.asked import Asked, is_set, working_directory
 from tasak.cli.daemon_road import DaemonRoad, where
 from tasak.cli.log_lines import log_lines
+from tasak.cli.options import Command, with_json
 from tasak.client import launcher, start_failures, stopper
 from tasak.errors import DaemonAway
 from tasak.inert import inert
 from tasak.paths import StateDir
 from tasak.wire import DRAIN, LOG_LEVELS, LONGEST_DRAIN
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def with_json(command: Command) -> Command:
-    """`--json` behind the command's name, too."""
-
-    def note(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-        asked: Asked = ctx.ensure_object(Asked)
-        asked.wants_json = asked.wants_json or value
-
-    help_text = "One JSON document on stdout."
-    return click.option("--json", is_flag=True, expose_value=False, callback=note, help=help_text)(command)
 
 
 def with_log_level(command: Command) -> Command:

@@ -9,8 +9,8 @@ import click
 
 from tasak.cli import output
 from tasak.cli.asked import Asked
-from tasak.cli.daemon_commands import with_json
 from tasak.cli.daemon_road import DaemonRoad, where
+from tasak.cli.options import with_json
 from tasak.client import client
 from tasak.errors import NotExecuted
 from tasak.inert import inert

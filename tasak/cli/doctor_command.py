@@ -11,8 +11,8 @@ import click
 
 from tasak.cli import output
 from tasak.cli.asked import Asked, working_directory
-from tasak.cli.daemon_commands import with_json
 from tasak.cli.daemon_road import refuse_what_others_can_change
+from tasak.cli.options import with_json
 from tasak.client import client, launcher
 from tasak.errors import BadConfig, DaemonAway
 from tasak.paths import StateDir

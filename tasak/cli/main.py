@@ -12,10 +12,11 @@ from tasak.cli import output
 from tasak.cli.apps import call_tool, list_apps, list_tools
 from tasak.cli.asked import Asked, Launcher
 from tasak.cli.auth_commands import auth
-from tasak.cli.daemon_commands import daemon, with_json
+from tasak.cli.daemon_commands import daemon
 from tasak.cli.diagnosis_commands import connections, metrics, ping, plugins
 from tasak.cli.doctor_command import doctor
 from tasak.cli.lock_command import lock
+from tasak.cli.options import with_json
 from tasak.cli.outcome_command import outcome
 from tasak.cli.read_command import read
 from tasak.cli.trust_command import trust

@@ -10,8 +10,8 @@ import click
 
 from tasak.cli import output
 from tasak.cli.asked import Asked
-from tasak.cli.daemon_commands import with_json
 from tasak.cli.daemon_road import DaemonRoad
+from tasak.cli.options import with_json
 from tasak.errors import DaemonAway, OutcomeUnknown, TasakError, from_json
 from tasak.inert import inert
 from tasak.paths import StateDir

@@ -6,7 +6,7 @@ import click
 
 from tasak.cli.apps import call_tool, list_tools
 from tasak.cli.asked import Asked
-from tasak.cli.daemon_commands import with_json
+from tasak.cli.options import with_json
 from tasak.errors import BadArguments
 
 

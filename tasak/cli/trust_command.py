@@ -8,7 +8,7 @@ import click
 
 from tasak.cli import output
 from tasak.cli.asked import Asked
-from tasak.cli.daemon_commands import with_json
+from tasak.cli.options import with_json
 from tasak.errors import BadArguments
 from tasak.paths import StateDir
 
