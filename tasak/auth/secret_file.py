@@ -1,12 +1,12 @@
 """A secret that the user keeps in a file: read anew each time, since whoever wrote it may write it again."""
 
 import os
-import shlex
 import stat
 from pathlib import Path
 
 from tasak.errors import BadConfig
 from tasak.ownership import ROOT, is_trusted_owner, is_writable_by_others
+from tasak.paths import quoted
 from tasak.secret import Secret
 
 # A token or a key is a few kilobytes at the most.
@@ -35,7 +35,7 @@ def read_own(path: Path, what: str) -> tuple[str, os.stat_result]:
         raise BadConfig(f"{what} belongs to another user: {path}", fix="put a file of your own in its place") from None
     except Open as problem:
         raise BadConfig(
-            f"{what} can be used by others (mode {problem}): {path}", fix=f"{problem.fix} {shlex.quote(str(path))}"
+            f"{what} can be used by others (mode {problem}): {path}", fix=f"{problem.fix} {quoted(path)}"
         ) from None
     except UnicodeDecodeError:  # which has the secret in it
         raise BadConfig(f"{what} is no text: {path}", fix="name another file") from None

@@ -1,7 +1,6 @@
 """One config file: whether it may be read at all, and what it says, checked down to its apps."""
 
 import os
-import shlex
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from tasak.core.config_text import Parse
 from tasak.core.digest import digest
 from tasak.core.nearest import nearest
 from tasak.errors import BadConfig
+from tasak.paths import quoted
 
 # A config is written by hand; what is larger is something else.
 MAX_BYTES = 10_000_000
@@ -173,7 +173,7 @@ def distrust(path: Path, found: os.stat_result, folder: Path, *, is_users_own: b
     place, mode = exposed
     notice = f"{path} is not read: other users can write to {'it' if place == path else place} (mode {mode:o})"
     if is_users_own or found.st_uid == os.geteuid():
-        return broken(path, notice, f"chmod go-w {shlex.quote(str(place))}")
+        return broken(path, notice, f"chmod go-w {quoted(place)}")
     return SkippedFile(path=path, notice=notice)
 
 

@@ -5,7 +5,6 @@
 
 import json
 import os
-import shlex
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ from tasak.core.config_text import parse
 from tasak.core.config_walk import NAMES, Walk, folder_of
 from tasak.errors import BadArguments, BadConfig, Busy
 from tasak.locking import has_locked_by
-from tasak.paths import StateDir, write_private
+from tasak.paths import StateDir, quoted, write_private
 
 # A user who trusts more files than fit in here trusts anything.
 MAX_BYTES = 10_000_000
@@ -178,4 +177,4 @@ def what_to_trust(path: Path) -> str:
     """What to write behind `tasak trust` for the config file at `path`."""
     folder = folder_of(path)
     is_found = str(path) in [f"{folder}/{name}" for name in NAMES]
-    return shlex.quote(os.fspath(folder if is_found else path))
+    return quoted(folder if is_found else path)

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import tasak
 from tasak import ownership
 from tasak.errors import BadConfig, BrokenTransport, TasakError
 from tasak.failure import Misbehaved, kind
+from tasak.paths import quoted
 from tasak.plugin import AppConfig, Host, Session
 from tasak.transports import hookspecs
 
@@ -235,7 +235,7 @@ def exposed_place(point: EntryPoint) -> str | None:
     for place in (Path(spec.origin), *Path(spec.origin).parents[:depth]):
         # In an archive there are no modes; the archive's own place comes last.
         if place != SITE and place.exists() and ownership.can_others_change(place.stat()):
-            return shlex.quote(str(place))
+            return quoted(place)
     return None
 
 

@@ -1,7 +1,6 @@
 """Files that others can read or write, and config files that do not count."""
 
 import os
-import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from tasak.core.doctor.finding import Finding
 from tasak.core.settings import CONFIG_VARIABLE
 from tasak.errors import BadConfig
 from tasak.logs import rotated
-from tasak.paths import StateDir
+from tasak.paths import StateDir, mode_of, quoted
 from tasak.wire import SOCKET_NAME
 
 # Where mcp-remote keeps its tokens, whatever its version.
@@ -81,7 +80,7 @@ def of_tokens(home: Path) -> Iterator[Finding]:
 
 
 def open_to_others(path: Path, found: os.stat_result, mode: str) -> Finding:
-    what = f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):o})"
+    what = f"{path} is open to others ({mode_of(found)})"
     return Finding("file", what, f"chmod {mode} {quoted(path)}")
 
 
@@ -99,7 +98,3 @@ def of_configs(state: StateDir, home: Path, cwd: Path | None, env: Mapping[str, 
                     return
     except BadConfig as problem:
         yield Finding.of("config", problem)
-
-
-def quoted(path: Path) -> str:
-    return shlex.quote(os.fspath(path))
