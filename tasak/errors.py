@@ -18,8 +18,8 @@ TasakError
 ├── SignInNeeded            the app wants the user to sign in; nothing was sent         exit 3
 ├── InputNeeded             the server asks a question before it goes on                exit 7
 ├── Denied                  the user's policy says no                                   exit 8
+│   ├── Untrusted           it stands in a config file that the user does not trust
 │   └── ToolChanged         the tool is not the one that the user accepted
-│   └── Untrusted           it stands in a config file that the user does not trust
 ├── Forbidden               the caller is not the daemon's owner                        exit 8
 │   ├── Misdirected         it asks for another host
 │   └── NoToken             over TCP, without the token

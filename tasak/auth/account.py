@@ -67,7 +67,7 @@ class Account:
 
     def sign_in_needed(self, message: str) -> SignInNeeded:
         fix = MEND_CLIENT if isinstance(self.auth, ClientCredentials) else f"tasak auth login {self.app}"
-        return SignInNeeded(f"{message}", fix=fix)
+        return SignInNeeded(message, fix=fix)
 
     def refused(self, message: str, problem: Refused) -> SignInNeeded:
         """An authorization server said no; nobody who signs in again could make a wrong client a right one."""

@@ -38,4 +38,4 @@ class ConfiguredToken:
         raise self.sign_in_needed(lack_of(scopes))
 
     def sign_in_needed(self, message: str) -> SignInNeeded:
-        return SignInNeeded(f"{message}", fix="write another token where the app's `auth:` has this one")
+        return SignInNeeded(message, fix="write another token where the app's `auth:` has this one")

@@ -24,8 +24,6 @@ RATE = 1 << 18
 # What is kept is read in such pieces; a line costs time however short it is.
 PIECE = 1 << 14
 COST_OF_LINE = 64
-# Some half a millisecond's; then others have their turn.
-LINES_IN_A_ROW = 16
 # What of the rest is kept until it is known whether more comes.
 TAIL = 1 << 12
 # While nothing is kept: a program that writes faster than a pipeful in this time has to wait for us.
