@@ -3,12 +3,14 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from aiohttp import web
 
 from tasak import __version__, bodies
-from tasak.errors import error_types
+from tasak.core.call_record import CALL_ID
+from tasak.core.config import NAME
+from tasak.errors import Outcome, Retry, error_types
 from tasak.wire import JSON, LONGEST_DRAIN, LONGEST_TIMEOUT
 
 Schema = Mapping[str, Any]
@@ -69,8 +71,8 @@ ERROR: Schema = object_of({
         "code": {"enum": sorted(kind.code for kind in error_types())},
         "message": TEXT,
         "fix": or_null(TEXT),
-        "outcome": {"enum": ["executed", "not_executed", "unknown"]},
-        "retry": {"enum": ["now", "after_fix", "never", "verify_first"]},
+        "outcome": {"enum": list(get_args(Outcome))},
+        "retry": {"enum": list(get_args(Retry))},
     })
 })  # fmt: skip
 
@@ -122,7 +124,7 @@ OUTCOME: Schema = object_of({
     "app": TEXT,
     "tool": TEXT,
     "state": {"enum": ["running", "ended"]},
-    "outcome": {"enum": ["executed", "not_executed", "unknown", None]},
+    "outcome": {"enum": [*get_args(Outcome), None]},
     "exit": or_null(COUNT),
     "error": or_null({"type": "object"}),
     "age": SECONDS,
@@ -136,8 +138,8 @@ RESULT: Schema = {"type": "object"}
 
 # What stands in a path.
 NAMES: Mapping[str, Schema] = {
-    "app": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"},
-    "call_id": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$"},
+    "app": {"type": "string", "pattern": f"^{NAME.pattern}$"},
+    "call_id": {"type": "string", "pattern": f"^{CALL_ID.pattern}$"},
     "id": {"type": "string", "pattern": "^[0-9a-f]+$"},
 }
 WHERE: Mapping[str, Schema] = {"cwd": {"type": "string", "pattern": "^/"}, "config": {"type": "string", "minLength": 1}}
