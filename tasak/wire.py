@@ -19,6 +19,9 @@ MAX_BODY = 64 << 20
 LOG_LEVEL_VARIABLE = "TASAK_DAEMON_LOG_LEVEL"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
+# In the environment of a daemon's programs: whose they are. A daemon that one of them starts is without it.
+TREE_VARIABLE = "TASAK_TREE"
+
 # In seconds: what running calls get when the daemon stops and nobody says otherwise, and the most that one may say.
 DRAIN = 5.0
 LONGEST_DRAIN = 600.0

@@ -15,7 +15,7 @@ from tasak.errors import BadConfig, DaemonAway
 from tasak.last_words import with_last_words
 from tasak.locking import LOCK_POLL, has_locked
 from tasak.paths import StateDir, move_away, open_private, read_private
-from tasak.wire import CONTINUE_TIMEOUT, LOG_LEVEL_VARIABLE
+from tasak.wire import CONTINUE_TIMEOUT, LOG_LEVEL_VARIABLE, TREE_VARIABLE
 
 # A cold start on a busy machine; others wait as long for whoever is starting.
 START_TIMEOUT = 15.0
@@ -194,7 +194,7 @@ def spawn(state: StateDir, log_level: str | None) -> socket.socket:
 
 def environment(log_level: str | None) -> dict[str, str]:
     """The caller's, less the mark of a daemon's children."""
-    inherited = {name: value for name, value in os.environ.items() if name != "TASAK_TREE"}
+    inherited = {name: value for name, value in os.environ.items() if name != TREE_VARIABLE}
     return inherited | ({LOG_LEVEL_VARIABLE: log_level} if log_level else {})
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from tasak.transports.census import Census, of_this_machine
+from tasak.wire import TREE_VARIABLE
 
-VARIABLE = "TASAK_TREE"
+VARIABLE = TREE_VARIABLE
 
 FORM = r"([0-9]+)-([0-9]+)-([0-9]+)-([0-9a-f]+)(?:\.[0-9a-f]+)?"
 

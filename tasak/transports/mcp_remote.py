@@ -14,6 +14,7 @@ from tasak.last_words import with_last_words
 from tasak.plugin import AppConfig, BadConfig, ConnectFailed, Host, McpSession, SignInNeeded, hookimpl
 from tasak.secret import Secret
 from tasak.transports.child import environment
+from tasak.transports.mark import VARIABLE
 from tasak.transports.mcp_remote_proxy import Proxy
 from tasak.transports.mcp_remote_store import Store
 
@@ -204,7 +205,7 @@ def with_browser(environment: Mapping[str, str]) -> dict[str, str]:
     And without the mark of what this process has started: the browser stays.
     """
     desktop = {name: os.environ[name] for name in ("BROWSER", *DESKTOP) if name in os.environ}
-    unmarked = {name: value for name, value in environment.items() if name != "TASAK_TREE"}
+    unmarked = {name: value for name, value in environment.items() if name != VARIABLE}
     return {**unmarked, **desktop}
 
 
