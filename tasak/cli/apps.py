@@ -1,7 +1,6 @@
 """`tasak`, `tasak APP` and `tasak APP TOOL …`."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +9,8 @@ from tasak.cli.asked import Asked, working_directory
 from tasak.cli.road import travel
 from tasak.errors import TOOL_ERROR_EXIT, BadArguments, Denied, NeedsInput
 from tasak.request import Reply, Request
+
+STDIN = 0
 
 
 def list_apps(asked: Asked) -> int:
@@ -92,7 +93,8 @@ def read_input(source: str, request: Request) -> str:
             fix="give the JSON itself, or --args - for stdin",
         )
     try:
-        with open(sys.stdin.fileno() if source == "-" else source[1:], encoding="utf-8", closefd=source != "-") as file:
+        # Not `sys.stdin`, which is None where there is none.
+        with open(STDIN if source == "-" else source[1:], encoding="utf-8", closefd=source != "-") as file:
             return file.read()
     except (OSError, ValueError) as problem:
         raise BadArguments(f"--args {source} cannot be read: {problem}") from problem

@@ -107,7 +107,12 @@ def open_sign_in(app: str, folder: Path) -> "SignIn":
     from tasak.core.settings import daemon_settings
 
     own_port = daemon_settings(os.environ).port
-    return AppSignIn(app, folder, say=output.say, ask=sys.stdin.readline, own_port=own_port)
+    return AppSignIn(app, folder, say=output.say, ask=entered, own_port=own_port)
+
+
+def entered() -> str:
+    """A line of the user's; nothing where stdin is closed, or at its end."""
+    return sys.stdin.readline() if sys.stdin else ""
 
 
 def with_sign_in(gateway: "Gateway", asked: Asked) -> list[str]:

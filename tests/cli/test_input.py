@@ -1,0 +1,31 @@
+"""What is read from the caller's stdin, and what becomes of a call where there is none."""
+
+import subprocess
+
+import pytest
+
+from tests.shell import FAST_APP, PATIENCE, Shell
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--no-daemon fast echo --args -", "tasak: fast echo: --args: expected a JSON object"),
+        ("auth login far --no-browser", "tasak: http://127.0.0.1:1/mcp, which the sign-in needs, cannot be reached"),
+    ],
+)
+def test_a_stdin_that_is_closed_says_nothing(shell: Shell, words, said):
+    shell.configure({"fast": FAST_APP, "far": {"url": "http://127.0.0.1:1/mcp", "auth": "oauth"}})
+
+    done = subprocess.run(
+        ["sh", "-c", f"tasak {words} <&-"],
+        env=shell.env,
+        cwd=shell.home,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert "" == done.stdout
+    assert done.stderr.startswith(said)
