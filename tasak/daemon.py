@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from tasak.client.launcher import READY, in_folder_of_long_path
 from tasak.core.settings import daemon_settings
 from tasak.errors import BadConfig, DaemonAway, TasakError
-from tasak.failure import of_loop
+from tasak.failure import of_loop, of_thread
 from tasak.importing import load
 from tasak.locking import has_locked_by
 from tasak.paths import StateDir, open_private, read_private, write_private
@@ -88,6 +88,7 @@ def run(state: StateDir, *, announce: Callable[[], None], log_level: str | None 
     listening = listen(state)
     early = MemoryHandler(EARLY_RECORDS, flushLevel=logging.CRITICAL + 1)
     logging.basicConfig(level=log_level or settings.log_level, handlers=[early])
+    threading.excepthook = of_thread
     has_log = threading.Event()
     spare_threads()
     asyncio.run(serve(state, listening, announce, functools.partial(warm_up, state, early, has_log)))

@@ -12,8 +12,9 @@ from tasak.errors import TasakError
 from tasak.inert import one_line
 
 if TYPE_CHECKING:
-    # The command has no loop.
+    # The command has neither a loop nor threads.
     import asyncio
+    import threading
 
 # Whoever reads a traceback reads its last frames, and few causes.
 SHOWN_FRAMES = 50
@@ -83,3 +84,11 @@ def as_number(value: object) -> int:
 def of_loop(_: "asyncio.AbstractEventLoop", context: dict[str, Any]) -> None:
     """A loop's exception handler. Its own one shows tasks and futures, and so what they have failed with."""
     log.error("%s", context.get("message"), exc_info=context.get("exception"))
+
+
+def of_thread(failed: "threading.ExceptHookArgs") -> None:
+    """The hook for threads. Python's own one writes all that the exception says on stderr, or nowhere in a daemon."""
+    if failed.exc_type is SystemExit:  # a way to end one
+        return
+    name = failed.thread.name if failed.thread else "that is gone"
+    log.error("thread %s", name, exc_info=failed.exc_value)

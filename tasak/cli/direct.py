@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 from tasak.cli import output
 from tasak.core.gateway import Gateway, silent_sign_in
+from tasak.failure import of_thread
 from tasak.paths import StateDir
 from tasak.plugin import Progress, SignIn
 from tasak.request import Reply, Request
@@ -35,6 +37,7 @@ class Direct:
         handler = logging.StreamHandler()
         handler.setFormatter(output.InertFormatter("%(name)s: %(message)s"))
         logging.basicConfig(level=logging.CRITICAL, handlers=[handler])
+        threading.excepthook = of_thread
         if debug:
             logging.getLogger("tasak").setLevel(logging.DEBUG)
 

@@ -35,7 +35,7 @@ async def connect(app, host):
 
 # Its exceptions quote the header that it was given, each from the hook that its option `place` names.
 TELLTALE = """
-import asyncio
+import asyncio, threading
 from tasak.plugin import hookimpl
 
 class Rejected(Exception):
@@ -53,6 +53,9 @@ def fail(app, hook):
 
 async def fail_aside(app):
     fail(app, "task")
+
+def fail_in_thread(app):
+    fail(app, "thread")
 
 class Session:
     pid = protocol_version = server_info = None
@@ -81,6 +84,9 @@ async def connect(app, host):
     fail(app, "connect")
     if app.options["place"] == "task":
         asyncio.create_task(fail_aside(app))
+    thread = threading.Thread(target=fail_in_thread, args=[app])
+    thread.start()
+    thread.join()
     return Session(app)
 
 @hookimpl
@@ -178,7 +184,7 @@ def test_a_plugin_that_fails_to_connect_fails_its_own_apps_and_is_named(shell, s
     until(lambda: "Traceback" in (shell.home / ".tasak" / "daemon.log").read_text())
 
 
-PLACES = ("connect", "list", "request", "ping", "close", "task")
+PLACES = ("connect", "list", "request", "ping", "close", "task", "thread")
 THEIR_KIND = "ExceptionGroup of plugin_telltale.Rejected, ConnectionRefusedError"
 
 
@@ -209,19 +215,24 @@ def test_the_text_of_a_plugin_s_exception_is_told_nowhere_and_its_kind_and_place
     run("--json", "at-request", "go")
     run("--json", "at-connect")
     run("--no-daemon", "at-request", "go")
+    run("--no-daemon", "at-thread", "go")
     pinged = run("ping", "--deep", "at-ping", "--json")
     [closing] = [
         each for each in json.loads(run("connections", "--json").stdout)["connections"] if each["app"] == "at-close"
     ]
     delete(shell, f"/connections/{closing['id']}")
     log = shell.home / ".tasak" / "daemon.log"
-    until(lambda: all(f", in {hook}" in text_of(log) for hook in ("connect", "request", "close", "fail_aside")))
+    until(
+        lambda: all(
+            f", in {hook}" in text_of(log) for hook in ("connect", "request", "close", "fail_aside", "fail_in_thread")
+        )
+    )
     run("connections", "--json")
     plugins = run("plugins")
     run("daemon", "status", "--json")
     run("daemon", "logs")
 
-    assert {"connect": 4, "list": 4, "request": 6, "ping": 0, "close": 0, "task": 0} == {
+    assert {"connect": 4, "list": 4, "request": 6, "ping": 0, "close": 0, "task": 0, "thread": 0} == {
         place: call.returncode for place, call in calls.items()
     }
     for place in ("connect", "list", "request"):
