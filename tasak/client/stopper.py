@@ -16,6 +16,7 @@ from typing import Any, Self
 from tasak.client import client, launcher
 from tasak.errors import DaemonAway
 from tasak.paths import NO_FILE, StateDir
+from tasak.pidfd import open_pidfd, send_signal
 from tasak.wire import CONTINUE_TIMEOUT, DRAIN
 
 # After the drain, closing every session: EOF, SIGTERM and SIGKILL take two seconds each.
@@ -137,13 +138,13 @@ class Listener:
 
     def __init__(self, connection: socket.socket) -> None:
         self.pid = listener_pid(connection)
-        self._handle = -1
+        self._handle: int | None = None
         self._has_ended = False
 
     def __enter__(self) -> Self:
-        if sys.platform == "linux" and self.pid:
+        if self.pid:
             try:
-                self._handle = os.pidfd_open(self.pid)
+                self._handle = open_pidfd(self.pid)
             except ProcessLookupError:
                 self._note_end()
         return self
@@ -151,7 +152,7 @@ class Listener:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle >= 0:
+        if self._handle is not None:
             os.close(self._handle)
 
     def is_gone_within(self, state: StateDir, seconds: float) -> bool:
@@ -159,18 +160,17 @@ class Listener:
         return becomes_true(lambda: self.has_ended() or is_gone(state), seconds)
 
     def has_ended(self) -> bool:
-        if self._handle >= 0:
+        if self._handle is not None:
             return bool(select.select([self._handle], [], [], 0)[0])
         if self.pid:
             self.send(0)
         return self._has_ended
 
     def send(self, number: int) -> None:
+        if not self.pid:
+            return
         try:
-            if self._handle >= 0:
-                signal.pidfd_send_signal(self._handle, number)
-            elif self.pid:
-                os.kill(self.pid, number)
+            send_signal(self.pid, self._handle, number)
         except ProcessLookupError:
             self._note_end()
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from tasak.pidfd import open_pidfd, send_signal
+
 # In /proc/PID/stat, counted behind the name, which may have anything in it.
 STATE, PARENT, GROUP, SESSION, BORN = 0, 1, 2, 3, 19
 
@@ -168,16 +170,14 @@ def when_settled(environment: Callable[[], Read], *, has_words: Callable[[], boo
 def send(process: Process, number: signal.Signals, census: Census) -> None:
     """Send it the signal if it is still there, and never to another that has its pid since."""
     with contextlib.suppress(OSError):  # it has gone, or is not ours to end
-        if sys.platform == "linux":
-            # Opened first: from then on it cannot become another.
-            handle = os.pidfd_open(process.pid)
-            try:
-                if census.look(process.pid) == process:
-                    signal.pidfd_send_signal(handle, number)
-            finally:
+        # Opened first: from then on it cannot become another.
+        handle = open_pidfd(process.pid)
+        try:
+            if census.look(process.pid) == process:
+                send_signal(process.pid, handle, number)
+        finally:
+            if handle is not None:
                 os.close(handle)
-        elif census.look(process.pid) == process:
-            os.kill(process.pid, number)
 
 
 def bury(process: Process) -> None:

@@ -1,5 +1,7 @@
 """Ending the daemon, whatever state it is in, and nobody else."""
 
+import errno
+import os
 import signal
 import socket
 import subprocess
@@ -79,6 +81,20 @@ def test_a_hung_daemon_is_killed_and_nobody_else_whatever_its_pid_file_says(stat
     assert is_over(daemon)
     assert None is bystander.poll()
     assert None is stopper.stop(state)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no handles elsewhere")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
+def test_a_daemon_is_ended_where_the_kernel_gives_no_handle(state, monkeypatch, number):
+    def refused(pid, flags=0):
+        raise OSError(number, os.strerror(number))
+
+    daemon = start(state)
+    daemon.suspend()
+    monkeypatch.setattr(os, "pidfd_open", refused)
+
+    assert () == stopper.stop(state)
+    assert is_over(daemon)
 
 
 def test_a_daemon_that_another_one_follows_at_once_is_gone_nevertheless(state):
