@@ -19,7 +19,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasak.client.launcher import READY, in_folder_of_long_path
+from tasak.client.launcher import READY, in_folder_of_long_path, using
 from tasak.core.settings import daemon_settings
 from tasak.errors import BadConfig, DaemonAway, TasakError
 from tasak.failure import of_loop, of_thread
@@ -80,12 +80,14 @@ def run(state: StateDir, *, announce: Callable[[], None], log_level: str | None 
 
     Raises:
         DaemonAway: another daemon runs already, or the state folder cannot be used.
+        BadConfig: a variable of the environment is malformed, or others have a hand in the state folder.
     """
     settings = daemon_settings(os.environ)
     leave_no_core()
-    state.create()
-    hold(state)
-    listening = listen(state)
+    with using(state):
+        state.create()
+        hold(state)
+        listening = listen(state)
     early = MemoryHandler(EARLY_RECORDS, flushLevel=logging.CRITICAL + 1)
     logging.basicConfig(level=log_level or settings.log_level, handlers=[early])
     threading.excepthook = of_thread
@@ -184,7 +186,8 @@ async def serve(
     for number in (signal.SIGUSR1, signal.SIGQUIT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: log.error("asked what it does\n%s", state_dump()))
     # From here on somebody may know where to send a signal.
-    write_private(state.pid_file, f"{os.getpid()}\n")
+    with using(state):
+        write_private(state.pid_file, f"{os.getpid()}\n")
     watch = asyncio.create_task(endings.end_without(state.socket, own), name="watch over the socket")
     announce()
     log.info("ready")

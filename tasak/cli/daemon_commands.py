@@ -46,7 +46,8 @@ def start(asked: Asked, log_level: str | None, verbose: bool) -> int:
 def stop(asked: Asked, drain: float) -> int:
     """Stop it with all its servers, and keep calls from starting it."""
     state = StateDir.of_user()
-    state.disable()
+    with launcher.using(state):
+        state.disable()
     with launcher.in_turn(state):
         survivors = stopper.stop(state, drain=drain)
     said = "it did not run" if survivors is None else "stopped"
@@ -65,7 +66,9 @@ def stop(asked: Asked, drain: float) -> int:
 @click.pass_obj
 def restart(asked: Asked, log_level: str | None, verbose: bool) -> int:
     """Stop it and start it again; every session is new."""
-    stopper.stop(StateDir.of_user())
+    state = StateDir.of_user()
+    with launcher.using(state):
+        stopper.stop(state)
     return started(asked, level(log_level, verbose))
 
 
@@ -118,7 +121,8 @@ def level(log_level: str | None, verbose: bool) -> str | None:
 
 def started(asked: Asked, log_level: str | None) -> int:
     state = StateDir.of_user()
-    state.enable()
+    with launcher.using(state):
+        state.enable()
     stopper.let_it_leave(state)
     connection = launcher.connect(state) or launcher.start(state, log_level=log_level, is_asked_for=True)
     pid = stopper.listener_pid(connection)

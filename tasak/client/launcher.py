@@ -128,16 +128,30 @@ def in_turn(state: StateDir) -> Iterator[None]:
 def start_lock(state: StateDir) -> Iterator[int]:
     """The file that whoever starts a daemon locks."""
     try:
-        state.create()
-        lock = open_private(state.start_lock, os.O_RDWR)
+        with using(state):
+            state.create()
+            lock = open_private(state.start_lock, os.O_RDWR)
     except BadConfig as problem:
         raise not_used(problem) from problem
-    except OSError as problem:
-        raise DaemonAway(f"no daemon: {state.root} cannot be used: {problem.strerror}") from problem
     try:
         yield lock
     finally:
         os.close(lock)
+
+
+@contextmanager
+def using(state: StateDir) -> Iterator[None]:
+    """Around what a daemon needs of the state folder.
+
+    Raises:
+        DaemonAway: the system does not let us have it.
+    """
+    try:
+        yield
+    except OSError as problem:
+        named = str(problem.filename)
+        place = named if named.startswith(f"{state.root}/") else state.root
+        raise DaemonAway(f"no daemon: {place} cannot be used: {problem.strerror}") from problem
 
 
 def not_used(problem: BadConfig) -> DaemonAway:

@@ -213,6 +213,17 @@ def test_stopping_follows_no_link(shell: Shell) -> None:
     assert not (shell.home / "victim").exists()
 
 
+@pytest.mark.parametrize("command", ["start", "stop", "restart", "run"])
+def test_a_state_folder_that_cannot_be_made_is_named(shell: Shell, command: str) -> None:
+    home = shell.home / "file"
+    home.touch()
+
+    done = shell("daemon", command, HOME=str(home))
+
+    said = f"tasak: no daemon: {home}/.tasak cannot be used: Not a directory\n"
+    assert (4, "", said) == (done.returncode, done.stdout, done.stderr)
+
+
 def test_the_log_can_be_followed_also_when_it_is_rotated(shell: Shell) -> None:
     log = shell.home / ".tasak" / "daemon.log"
     log.parent.mkdir(mode=0o700)
