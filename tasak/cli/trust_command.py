@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tasak.cli import output
-from tasak.cli.asked import Asked
+from tasak.cli.asked import Asked, working_directory
 from tasak.cli.options import with_json
 from tasak.errors import BadArguments
 from tasak.paths import StateDir
@@ -32,10 +32,22 @@ def trust(asked: Asked, folder: str | None, revoke: bool) -> int:
         if revoke:
             raise BadArguments("--revoke of what?", fix="tasak trust --revoke DIR")
         return show(asked, book.found())
-    path = Path(os.path.abspath(folder))
+    path = place(folder)
     if revoke:
         return say(asked, "no longer trusted", "revoked", book.revoke(path))
     return say(asked, "trusted as it is now", "trusted", [str(book.trust(path).path)])
+
+
+def place(named: str) -> Path:
+    """
+    Raises:
+        BadArguments: it names nothing.
+    """
+    if not named:
+        raise BadArguments("'' names no folder", fix="tasak trust . means the one that you stand in")
+    if not os.path.isabs(named) and working_directory() is None:
+        raise BadArguments(f"there is no working directory for {named!r} to begin in", fix="name it from / on")
+    return Path(os.path.abspath(named))
 
 
 def show(asked: Asked, found: Mapping[str, str]) -> int:

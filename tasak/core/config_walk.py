@@ -44,7 +44,7 @@ class Walk:
 
     def at(self, path: Path) -> Iterator[AnyFile]:
         """What is found in the folder `path`, or the file of that name; the user's own is not meant."""
-        if path.is_dir():
+        if os.path.isdir(path):
             yield from self._in_folder(os.path.abspath(path))
         elif not self._is_own(path) and (found := self._reader.read(path, folder_of(path), is_users_own=True)):
             yield found

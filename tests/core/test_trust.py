@@ -251,6 +251,11 @@ def test_a_broken_file_is_not_trusted(clone):
         clone.book.trust(clone.project)
 
 
+def test_a_name_that_is_too_long_for_a_file_is_not_trusted(clone):
+    with pytest.raises(BadConfig, match="cannot be read: File name too long"):
+        clone.book.trust(clone.project / ("x" * 5000))
+
+
 def test_a_file_that_others_can_write_is_not_trusted(clone):
     clone.theirs.chmod(0o666)
 

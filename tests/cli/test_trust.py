@@ -1,0 +1,40 @@
+"""Which folder `tasak trust` is about, where that is not plain."""
+
+import subprocess
+
+import pytest
+
+from tests.shell import PATIENCE, Shell
+
+APPS = 'apps: {mine: {command: ["cat"]}}\n'
+
+
+@pytest.mark.parametrize("options", [(), ("--revoke",)])
+def test_no_name_at_all_means_no_folder(shell: Shell, options: tuple[str, ...]) -> None:
+    (shell.cwd / "tasak.yaml").write_text(APPS)
+
+    done = shell("trust", *options, "")
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("tasak: '' names no folder\n")
+    assert "" == shell("trust").stdout
+
+
+def test_where_the_working_directory_is_gone_a_name_has_to_be_absolute(shell: Shell) -> None:
+    project = shell.home / "project"
+    project.mkdir()
+    (project / "tasak.yaml").write_text(APPS)
+    script = f"mkdir gone && cd gone && rmdir ../gone; tasak trust .; tasak trust {project}"
+
+    done = subprocess.run(
+        ["sh", "-c", script],
+        env=shell.env,
+        cwd=shell.home,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert f"trusted as it is now: {project}/tasak.yaml\n" == done.stdout
+    assert done.stderr.startswith("tasak: there is no working directory for '.' to begin in\n")
