@@ -9,6 +9,7 @@ from tasak.cli.asked import Asked, working_directory
 from tasak.cli.road import travel
 from tasak.errors import TOOL_ERROR_EXIT, BadArguments, Denied, NeedsInput
 from tasak.request import Reply, Request
+from tasak.wire import MAX_BODY
 
 STDIN = 0
 
@@ -95,6 +96,9 @@ def read_input(source: str, request: Request) -> str:
     try:
         # Not `sys.stdin`, which is None where there is none.
         with open(STDIN if source == "-" else source[1:], encoding="utf-8", closefd=source != "-") as file:
-            return file.read()
+            text = file.read(MAX_BODY + 1)
     except (OSError, ValueError) as problem:
         raise BadArguments(f"--args {source} cannot be read: {problem}") from problem
+    if len(text) > MAX_BODY:
+        raise BadArguments(f"--args {source} is more than the {MAX_BODY >> 20} MiB that a call can carry")
+    return text

@@ -29,3 +29,12 @@ def test_a_stdin_that_is_closed_says_nothing(shell: Shell, words, said):
 
     assert "" == done.stdout
     assert done.stderr.startswith(said)
+
+
+def test_input_that_does_not_end_is_not_read_to_its_end(shell: Shell):
+    shell.configure({"fast": FAST_APP})
+
+    done = shell("--no-daemon", "fast", "echo", "--args", "@/dev/zero")
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("tasak: --args @/dev/zero is more than the 64 MiB that a call can carry\n")
