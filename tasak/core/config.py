@@ -1,6 +1,6 @@
 """The configuration: which files count for a caller, what they say together, and one app of them.
 
-Nothing else reads the environment or a config file. Definitions come from files, never from a request.
+Definitions come from files, never from a request.
 """
 
 import functools
@@ -38,7 +38,7 @@ PartsOf: TypeAlias = Callable[[str, Mapping[str, Any]], Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppSummary:
-    """One line of `tasak list`. `transport` is None where the config does not say it."""
+    """One line of `tasak`. `transport` is None where the config does not say it."""
 
     name: str
     transport: str | None

@@ -1,4 +1,4 @@
-"""The verbs of a transport. An implementation may take fewer arguments; all but the schema may be `async def`.
+"""The verbs of a transport. An implementation may take fewer arguments; all but schema and parts may be `async def`.
 
 The first four make a transport; the others belong to those that have something to answer.
 """
