@@ -1,7 +1,6 @@
 """`tasak doctor`: everything that is wrong here, a line each, with what mends it."""
 
 import dataclasses
-import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -71,8 +70,8 @@ def findings(state: StateDir, gateway: "Gateway") -> "Iterator[Finding]":
         connection = None
     try:
         health = health_of(connection) if connection else None
-    except (DaemonAway, ValueError) as problem:
-        yield Finding("daemon", f"the daemon that runs does not answer: {problem}", "tasak daemon restart")
+    except DaemonAway as problem:
+        yield Finding("daemon", f"the daemon that runs does not answer: {problem.message}", "tasak daemon restart")
     yield from daemon.findings(health) if health else daemon.of_start(state)
     yield from daemon.of_port(env, health)
 
@@ -81,9 +80,7 @@ def health_of(connection: socket.socket) -> Mapping[str, Any]:
     """What a daemon that runs says of itself.
 
     Raises:
-        DaemonAway: it does not answer.
-        ValueError: what it answers is no JSON.
+        DaemonAway: it does not answer, or with something else.
     """
     _, content = client.ask(connection, "GET", "/health")
-    found: Mapping[str, Any] = json.loads(content)
-    return found
+    return client.object_in(content)

@@ -199,6 +199,21 @@ def caller_of(request: Request) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
+def object_in(content: bytes) -> dict[str, Any]:
+    """The JSON object that an answer is.
+
+    Raises:
+        DaemonAway: it is none.
+    """
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DaemonAway("the daemon's answer is no JSON object", fix="tasak daemon restart")
+    return found
+
+
 def reported(content: bytes) -> TasakError:
     """The failure that an error's body tells."""
     return understood(content) or InternalError("the daemon's answer is no JSON")

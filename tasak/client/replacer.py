@@ -22,7 +22,7 @@ def replace(state: StateDir, problem: VersionSkew) -> None:
         if health.get("version") == __version__:
             return
         if health:
-            if health["uptime"] < SHORTEST_LIFE:
+            if health.get("uptime", SHORTEST_LIFE) < SHORTEST_LIFE:
                 raise problem
             stopper.stop(state)
         launcher.spawn(state, None).close()

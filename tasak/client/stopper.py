@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import select
 import signal
@@ -66,7 +65,7 @@ def is_leaving(state: StateDir) -> bool:
     """Whether the daemon that listens is about to go."""
     try:
         return answers(state, "GET", "/health", client.ANSWER_TIMEOUT).get("draining") is True
-    except (DaemonAway, ValueError):
+    except DaemonAway:
         return False
 
 
@@ -74,7 +73,7 @@ def is_there(state: StateDir) -> bool:
     """Whether the daemon answers anything."""
     try:
         return bool(answers(state, "GET", "/health", CONTINUE_TIMEOUT))
-    except (DaemonAway, ValueError):
+    except DaemonAway:
         return False
 
 
@@ -84,19 +83,22 @@ def shut_down(state: StateDir, drain: float) -> Sequence[int] | None:
         if not answers(state, "GET", "/health", CONTINUE_TIMEOUT):
             return None
         survivors: Sequence[int] = answers(state, "POST", f"/shutdown?drain={drain:g}", drain + CLOSING)["survivors"]
-    except (DaemonAway, ValueError, LookupError):
+    except (DaemonAway, LookupError):
         return None
     return survivors
 
 
 def answers(state: StateDir, method: str, path: str, seconds: float) -> dict[str, Any]:
-    """The JSON that it answers; nothing where nobody listens."""
+    """The JSON object that it answers; an empty one where nobody listens.
+
+    Raises:
+        DaemonAway: it does not answer, or with something else.
+    """
     connection = launcher.connect(state)
     if connection is None:
         return {}
     _, content = client.ask(connection, method, path, timeout=seconds)
-    answer: dict[str, Any] = json.loads(content)
-    return answer
+    return client.object_in(content)
 
 
 def is_gone_within(state: StateDir, seconds: float) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import tasak
-from tasak.client import client, launcher
+from tasak.client import client, launcher, replacer, stopper
 from tasak.errors import (
     BadRequest,
     DaemonAway,
@@ -22,6 +22,7 @@ from tasak.errors import (
     ServerError,
     TasakError,
     UnknownApp,
+    VersionSkew,
     error_types,
 )
 from tasak.paths import StateDir
@@ -404,6 +405,26 @@ def test_a_question_is_asked_and_its_answer_given_whatever_its_status():
 def test_a_question_whose_answer_breaks_off_has_no_daemon(reply):
     with pytest.raises(DaemonAway):
         ask(reply)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"[1]", b"null", b"\xff"])
+def test_an_answer_that_is_no_json_object_is_none_of_a_daemon(content):
+    with pytest.raises(DaemonAway, match="the daemon's answer is no JSON object"):
+        client.object_in(content)
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"<html>"])
+def test_who_listens_and_answers_no_health_is_no_daemon_to_be_replaced(body):
+    def script(caller: Caller) -> None:
+        caller.read_head()
+        caller.send(plain(body))
+
+    with DaemonStub(script) as daemon:
+        state = StateDir(daemon.home / ".tasak")
+        with pytest.raises(DaemonAway, match="no JSON object"):
+            replacer.replace(state, VersionSkew("another"))
+
+        assert not stopper.is_there(state)
 
 
 def test_a_question_that_is_not_answered_is_given_up():
