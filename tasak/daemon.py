@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from tasak.paths import StateDir, open_private, read_private, write_private
 from tasak.wire import BACKLOG, DRAIN
 
 if TYPE_CHECKING:
+    from tasak.callers import Entrance
     from tasak.service import Service
 
 # A daemon that has closed its socket is about to go.
@@ -171,7 +172,6 @@ async def serve(
     from tasak.core.gateway import Gateway
     from tasak.server import create_app
     from tasak.service import Service
-    from tasak.state_dump import state_dump
     from tasak.transports.orphans import Undertaker
     from tasak.watchdog import Watchdog
 
@@ -182,9 +182,6 @@ async def serve(
     gateway.manager.start_cleanup()
     endings = Endings(service, stop, DRAIN)
     endings.listen()
-    # Their default would end it.
-    for number in (signal.SIGUSR1, signal.SIGQUIT):
-        asyncio.get_running_loop().add_signal_handler(number, lambda: log.error("asked what it does\n%s", state_dump()))
     # From here on somebody may know where to send a signal.
     with using(state):
         write_private(state.pid_file, f"{os.getpid()}\n")
@@ -198,6 +195,12 @@ async def serve(
         await stop.wait()
     watch.cancel()
     await endings.finished()
+    await leave(state, own, entrances)
+    log.info("stopped")
+
+
+async def leave(state: StateDir, own: os.stat_result, entrances: "Sequence[Entrance]") -> None:
+    """Close the doors, and take away what says that we are here; what is another's by now stays."""
     # Looked at while it is open: the number of a file that is gone may soon be another's.
     has_socket = is_still(state.socket, own)
     for entrance in entrances:
@@ -207,7 +210,6 @@ async def serve(
     if is_ours(state.pid_file):
         state.pid_file.unlink()
         state.token.unlink(missing_ok=True)
-    log.info("stopped")
 
 
 def is_ours(pid_file: Path) -> bool:
@@ -231,7 +233,7 @@ def is_still(path: Path, own: os.stat_result) -> bool:
 class Endings:
     """What ends us: SIGTERM drains, a second one and SIGINT do not wait; nor does anybody reach us without our socket.
 
-    SIGHUP is nothing to us.
+    SIGHUP is nothing to us; SIGUSR1 and SIGQUIT ask what we do.
     """
 
     def __init__(self, service: "Service", stop: asyncio.Event, seconds: float) -> None:
@@ -246,6 +248,9 @@ class Endings:
         loop.add_signal_handler(signal.SIGINT, self._end, 0.0)
         # Not ignored: children would inherit that.
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        # Their default would end it, too.
+        for number in (signal.SIGUSR1, signal.SIGQUIT):
+            loop.add_signal_handler(number, tell_what_it_does)
 
     async def end_without(self, path: Path, own: os.stat_result) -> None:
         """As SIGTERM does, when the socket's path is not our own any more: whoever comes starts another daemon."""
@@ -270,6 +275,13 @@ class Endings:
         if survivors:
             log.error("these processes survived: %s", survivors)
         self._stop.set()
+
+
+def tell_what_it_does() -> None:
+    # Lazy: few ask.
+    from tasak.state_dump import state_dump
+
+    log.error("asked what it does\n%s", state_dump())
 
 
 if __name__ == "__main__":
