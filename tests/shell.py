@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -62,8 +63,17 @@ class Shell:
             assert [] == left, "processes were left behind"
 
     def __call__(self, *words: str, stdin: str | None = None, cwd: Path | None = None, **env: str) -> Done:
+        return self._run([TASAK, *words], env, stdin=stdin, cwd=cwd)
+
+    def script(self, text: str, **env: str) -> Done:
+        """What sh makes of it; `tasak` is a command there."""
+        return self._run(["sh", "-c", text], env)
+
+    def _run(
+        self, words: Sequence[str | Path], env: Mapping[str, str], stdin: str | None = None, cwd: Path | None = None
+    ) -> Done:
         return subprocess.run(
-            [TASAK, *words],
+            words,
             env={**self.env, **env},
             cwd=cwd or self.cwd,
             stdin=subprocess.DEVNULL if stdin is None else None,

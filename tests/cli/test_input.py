@@ -1,10 +1,8 @@
 """What is read from the caller's stdin, and what becomes of a call where there is none."""
 
-import subprocess
-
 import pytest
 
-from tests.shell import FAST_APP, PATIENCE, Shell
+from tests.shell import FAST_APP, Shell
 
 
 @pytest.mark.parametrize(
@@ -17,15 +15,7 @@ from tests.shell import FAST_APP, PATIENCE, Shell
 def test_a_stdin_that_is_closed_says_nothing(shell: Shell, words, said):
     shell.configure({"fast": FAST_APP, "far": {"url": "http://127.0.0.1:1/mcp", "auth": "oauth"}})
 
-    done = subprocess.run(
-        ["sh", "-c", f"tasak {words} <&-"],
-        env=shell.env,
-        cwd=shell.home,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = shell.script(f"tasak {words} <&-")
 
     assert "" == done.stdout
     assert done.stderr.startswith(said)

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import subprocess
 
 import pytest
 
@@ -32,16 +31,7 @@ def executions(home: Shell) -> list[str]:
 
 
 def run(home: Shell, words: list[str], to: str, **env: str) -> Done:
-    script = f"tasak {shlex.join(words)} {to}"
-    return subprocess.run(
-        ["sh", "-c", script],
-        env={**home.env, **env},
-        cwd=home.home,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return home.script(f"tasak {shlex.join(words)} {to}", **env)
 
 
 @full_or_closed

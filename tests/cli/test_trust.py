@@ -1,10 +1,8 @@
 """Which folder `tasak trust` is about, where that is not plain."""
 
-import subprocess
-
 import pytest
 
-from tests.shell import PATIENCE, Shell
+from tests.shell import Shell
 
 APPS = 'apps: {mine: {command: ["cat"]}}\n'
 
@@ -26,15 +24,7 @@ def test_where_the_working_directory_is_gone_a_name_has_to_be_absolute(shell: Sh
     (project / "tasak.yaml").write_text(APPS)
     script = f"mkdir gone && cd gone && rmdir ../gone; tasak trust .; tasak trust {project}"
 
-    done = subprocess.run(
-        ["sh", "-c", script],
-        env=shell.env,
-        cwd=shell.home,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = shell.script(script)
 
     assert f"trusted as it is now: {project}/tasak.yaml\n" == done.stdout
     assert done.stderr.startswith("tasak: there is no working directory for '.' to begin in\n")
