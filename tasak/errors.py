@@ -19,7 +19,8 @@ TasakError
 ├── InputNeeded             the server asks a question before it goes on                exit 7
 ├── Denied                  the user's policy says no                                   exit 8
 │   ├── Untrusted           it stands in a config file that the user does not trust
-│   └── ToolChanged         the tool is not the one that the user accepted
+│   ├── ToolChanged         the tool is not the one that the user accepted
+│   └── AmbiguousTool       the server lists two tools of its name
 ├── Forbidden               the caller is not the daemon's owner                        exit 8
 │   ├── Misdirected         it asks for another host
 │   └── NoToken             over TCP, without the token
@@ -185,6 +186,10 @@ class Untrusted(Denied):
 
 class ToolChanged(Denied):
     code = "tool_changed"
+
+
+class AmbiguousTool(Denied):
+    code = "ambiguous_tool"
 
 
 class Forbidden(TasakError):

@@ -9,13 +9,14 @@ with any answer of the server, an error included                     never: it h
 because of its caller (`Usage`, `Denied`)                            never: it would fail again
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from tasak.core.app import VOUCHED_FOR, App
+from tasak.core.tool_diff import listing
 from tasak.core.trust import what_to_trust
-from tasak.errors import Denied, NotExecuted, OutcomeUnknown, TasakError, Untrusted
+from tasak.errors import AmbiguousTool, Denied, NotExecuted, OutcomeUnknown, TasakError, Untrusted
 
 
 def may_run_again(problem: TasakError, app: App, tool: str) -> bool:
@@ -47,6 +48,21 @@ def require_allowed(app: App, tool: str) -> None:
         raise Denied(
             f"{app.name}: the config does not allow {tool}", fix=f"see allow and deny of {app.name} in {app.file}"
         )
+
+
+# ── two tools of one name ────────────────────────────────────────────────────────────────────────────────────────
+#
+# Which of the two it runs, only their server knows: what the user reads, accepts or calls read-only may be the other.
+# Said twice in the same words they are one tool. Otherwise neither is called or accepted, whatever `on_tool_change`
+# says, and a list of the tools leaves both out and says so.
+
+
+def ambiguous(app: App, tools: Sequence[str]) -> AmbiguousTool:
+    what = "more than one tool of this name" if len(tools) == 1 else "more than one tool of each of these names"
+    return AmbiguousTool(
+        f"{app.name} {listing(tools)}: its server lists {what}, and they differ: which one it would run is not known",
+        fix=f"only who makes the server can mend it; `deny` of {app.name} keeps a name out of sight",
+    )
 
 
 # ── a caller who may only read ───────────────────────────────────────────────────────────────────────────────────

@@ -1,18 +1,16 @@
 """The tool list of one session: asked for once, however many callers want it, and kept until it has changed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from tasak.core.arguments import ArgumentReader
 from tasak.core.clock import Clock
+from tasak.core.listed import Listed, Tool
 from tasak.core.tool_diff import NONE, Changes
 
-Tool: TypeAlias = Mapping[str, Any]
-"""A tool as `tools/list` has it."""
-
-Fetch: TypeAlias = Callable[[], Awaitable[tuple[Mapping[str, Tool], Changes]]]
+Fetch: TypeAlias = Callable[[], Awaitable[tuple[Listed, Changes]]]
 """Asks the server, and sees what has changed."""
 
 
@@ -25,6 +23,8 @@ class Tools:
     changes: Changes = NONE
     """What of them is not as it was; a caller is told so once."""
     is_told: bool = True
+    ambiguous: Collection[str] = ()
+    """The names that stand for more than one tool, which are not among them."""
     _readers: dict[str, ArgumentReader] = field(default_factory=dict)
 
     def reader(self, app: str, tool: str) -> ArgumentReader:
@@ -64,8 +64,8 @@ class ToolCache:
     async def _fetch(self, fetch: Fetch) -> Tools:
         this = asyncio.current_task()
         try:
-            by_name, changes = await fetch()
-            found = Tools(by_name, self._clock(), changes, is_told=not changes)
+            listed, changes = await fetch()
+            found = Tools(listed.by_name, self._clock(), changes, is_told=not changes, ambiguous=listed.ambiguous)
             if self._asking is this:
                 self._known = found
             return found

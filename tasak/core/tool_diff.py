@@ -84,15 +84,27 @@ def locked(app: str, tools: Mapping[str, Mapping[str, Any]]) -> dict[str, Locked
     lock: dict[str, LockedTool] = {}
     total = 0
     for name, tool in tools.items():
-        definition = {field: tool[field] for field in FIELDS if tool.get(field) is not None}
-        try:
-            text = canonical(definition)
-        except (TypeError, ValueError, RecursionError) as problem:
-            raise NotExecuted(f"{app}: the definition of its tool {name!r} is no JSON: {problem}") from problem
+        text = as_defined(app, tool)
         is_kept = len(text) <= LONGEST_DEFINITION and total + len(text) <= LONGEST_SUM
         total += len(text) if is_kept else 0
-        lock[name] = LockedTool(sha256=sha256(text), definition=definition if is_kept else None)
+        lock[name] = LockedTool(sha256=sha256(text), definition=definition_of(tool) if is_kept else None)
     return lock
+
+
+def definition_of(tool: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: tool[field] for field in FIELDS if tool.get(field) is not None}
+
+
+def as_defined(app: str, tool: Mapping[str, Any]) -> str:
+    """The tool's definition as canonical JSON.
+
+    Raises:
+        NotExecuted: it is no JSON.
+    """
+    try:
+        return canonical(definition_of(tool))
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise NotExecuted(f"{app}: the definition of its tool {tool['name']!r} is no JSON: {problem}") from problem
 
 
 def canonical(value: Any) -> str:

@@ -19,7 +19,8 @@ from urllib.parse import quote
 from tasak.core import policy
 from tasak.core.app import App
 from tasak.core.connection_manager import remember
-from tasak.core.tool_cache import Tool, Tools
+from tasak.core.listed import Tool
+from tasak.core.tool_cache import Tools
 from tasak.core.tool_diff import NONE, Changes, Lock, compare, difference, listing, locked, merged, not_seen, summary
 from tasak.core.tool_lock_file import LockFiles
 from tasak.errors import BadConfig, TasakError, ToolChanged

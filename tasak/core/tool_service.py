@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +14,11 @@ from tasak.core.arguments import ArgumentReader
 from tasak.core.clock import Clock, since_boot
 from tasak.core.connection import Connection, contained, with_last_words
 from tasak.core.connection_manager import ConnectionManager, Lease
+from tasak.core.listed import Listed, Tool, as_tools, by_name
 from tasak.core.nearest import nearest
 from tasak.core.schema import TooMuch, weight
 from tasak.core.signature import help_text
-from tasak.core.tool_cache import Tool, Tools
+from tasak.core.tool_cache import Tools
 from tasak.core.tool_diff import Changes
 from tasak.core.tool_lock import ToolLocks
 from tasak.errors import (
@@ -149,14 +150,22 @@ class ToolService:
                 age=self._clock() - tools.fetched_at,
                 ttl=app.limits.cache_ttl,
                 mark=lease.mark,
-                notices=(*news_of_pins(lease.connection), *news.notices),
+                notices=(*news_of_pins(lease.connection), *news_of_names(app, tools.ambiguous), *news.notices),
                 blocked=[name for name in news.blocked if name in listed],
             )
 
     async def read_tools(self, app: App) -> Mapping[str, Tool]:
-        """What the server lists now, whatever was listed, allowed or locked before. Raises as `list_tools` does."""
+        """What the server lists now, whatever was listed, allowed or locked before.
+
+        Raises:
+            AmbiguousTool: a tool that the user may call is two.
+            NotExecuted, ServerError, OutcomeUnknown: as for `list_tools`.
+        """
         async with self._manager.lease(app) as lease:
-            return await fetch_tools(lease)
+            listed = await fetch_tools(lease)
+        if doubled := [name for name in listed.ambiguous if policy.is_allowed(app, name)]:
+            raise policy.ambiguous(app, doubled)
+        return listed.by_name
 
     async def call(self, call: ToolCall) -> Answer:
         """Make the call, at most once unless the policy says otherwise.
@@ -235,6 +244,7 @@ async def tools_with(lease: Lease, locks: ToolLocks, name: str, *, anew: bool) -
 
     Raises:
         UnknownTool: it is not among them, not even now.
+        AmbiguousTool: its name stands for more than one.
         NotExecuted: the server does not list them.
         BadConfig: their lock is broken.
     """
@@ -246,6 +256,8 @@ async def tools_with(lease: Lease, locks: ToolLocks, name: str, *, anew: bool) -
             tools = await ask(lease, locks, anew=True)
     except ServerError as problem:  # an answer, but not to the call
         raise NotExecuted(f"{app.name}: listing its tools: {problem.message}", fix=problem.fix) from problem
+    if name in tools.ambiguous:
+        raise policy.ambiguous(app, [name])
     if name not in tools.by_name:
         near = nearest(name, [tool for tool in tools.by_name if policy.is_allowed(app, tool)])
         raise UnknownTool(
@@ -266,13 +278,18 @@ def news_of_pins(connection: Connection) -> Sequence[str]:
     return unpinned(connection.app)
 
 
+def news_of_names(app: App, ambiguous: Collection[str]) -> Sequence[str]:
+    doubled = [name for name in ambiguous if policy.is_allowed(app, name)]
+    return (policy.ambiguous(app, doubled).message,) if doubled else ()
+
+
 async def ask(lease: Lease, locks: ToolLocks, *, anew: bool) -> Tools:
     return await lease.connection.tools.ask(functools.partial(fetch_and_look, lease, locks), anew=anew)
 
 
-async def fetch_and_look(lease: Lease, locks: ToolLocks) -> tuple[Mapping[str, Tool], Changes]:
-    tools = await fetch_tools(lease)
-    return tools, await locks.look(lease.connection.app, tools)
+async def fetch_and_look(lease: Lease, locks: ToolLocks) -> tuple[Listed, Changes]:
+    listed = await fetch_tools(lease)
+    return listed, await locks.look(lease.connection.app, listed.by_name)
 
 
 def arguments_of(call: ToolCall, reader: ArgumentReader) -> Mapping[str, Any] | None:
@@ -284,10 +301,10 @@ def arguments_of(call: ToolCall, reader: ArgumentReader) -> Mapping[str, Any] | 
     return None if parsed.wants_help else parsed.arguments
 
 
-async def fetch_tools(lease: Lease) -> Mapping[str, Tool]:
+async def fetch_tools(lease: Lease) -> Listed:
     """Ask for every page; one that repeats a cursor has said all it has to say."""
     app = lease.connection.app
-    tools: dict[str, Tool] = {}
+    tools: list[Tool] = []
     cursors: list[str] = []
     left = MAX_WEIGHT
     try:
@@ -296,7 +313,7 @@ async def fetch_tools(lease: Lease) -> Mapping[str, Tool]:
                 cursor = {"cursor": cursors[-1]} if cursors else None
                 page = await ask_peer(lease, "tools/list", cursor, timeout=app.limits.list_timeout)
                 left -= weight(page, left)
-                tools.update((tool["name"], tool) for tool in as_tools(page.get("tools")))
+                tools += as_tools(page.get("tools"))
                 following = page.get("nextCursor")
                 if not isinstance(following, str) or following in cursors:
                     break
@@ -312,7 +329,7 @@ async def fetch_tools(lease: Lease) -> Mapping[str, Tool]:
     except SignInNeeded as problem:
         raise SignInNeeded(f"{app.name}: {problem.message}", fix=problem.fix or sign_in(app)) from problem
     lease.connection.note_answer()
-    return tools
+    return by_name(app.name, tools)
 
 
 async def ask_peer(lease: Lease, method: str, params: Mapping[str, Any] | None, **how: Any) -> dict[str, Any]:
@@ -329,13 +346,6 @@ async def ask_peer(lease: Lease, method: str, params: Mapping[str, Any] | None, 
     if not isinstance(answer, dict):
         raise OutcomeUnknown(f"its transport answered {type(answer).__name__} instead of a dict")
     return answer
-
-
-def as_tools(listed: Any) -> list[Tool]:
-    """The tools in what a server sent as their list; what has no name cannot be called."""
-    if not isinstance(listed, list):
-        return []
-    return [tool for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
 
 
 def turn(connection: Connection, seconds: float) -> AbstractAsyncContextManager[None]:

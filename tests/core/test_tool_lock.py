@@ -26,7 +26,7 @@ from tasak.core.tool_diff import (
 )
 from tasak.core.tool_lock import SHOWN_BYTES, SHOWN_LINES, shortened
 from tasak.core.tool_service import ToolList
-from tasak.errors import BadConfig, NotExecuted, ToolChanged
+from tasak.errors import AmbiguousTool, BadConfig, NotExecuted, ToolChanged
 from tasak.request import Reply, Request
 from tests.core.pool import Pool, soon, until
 
@@ -464,6 +464,99 @@ async def test_a_part_whose_tools_have_changed_is_named_to_the_caller_of_the_who
     told = lines_of(await soon(server.pool.gateway.call(whole)))
 
     assert "shop: its tools are not what they were: changed: give; removed: change" == told[0]
+
+
+# Two tools of one name
+
+IN_EITHER_ORDER = [pytest.param((GIVE, EVIL), id="harmless first"), pytest.param((EVIL, GIVE), id="harmless last")]
+TWO_OF_GIVE = (
+    "shop give: its server lists more than one tool of this name, and they differ: which one it would run is not known"
+)
+
+
+@pytest.mark.parametrize("tools", IN_EITHER_ORDER)
+@pytest.mark.parametrize("policy", ["warn", "block", "ignore"])
+async def test_a_tool_that_is_listed_twice_is_not_called_while_the_others_are(server, tools, policy):
+    server.configure(on_tool_change=policy)
+    server.lists(*tools, OTHER)
+
+    with pytest.raises(AmbiguousTool) as raised:
+        await server.call("give")
+
+    assert (TWO_OF_GIVE, "not_executed") == (raised.value.message, raised.value.outcome)
+    assert "`deny` of shop" in (raised.value.fix or "")
+    assert b"done\n" == (await server.call("other")).body
+    assert ["call:other"] == server.executed()
+
+
+async def test_no_help_is_shown_of_a_tool_that_is_listed_twice(server):
+    server.lists(GIVE, EVIL, OTHER)
+
+    with pytest.raises(AmbiguousTool):
+        await server.call("give", arguments=None, argv=["--help"])
+
+
+async def test_nobody_who_may_only_read_calls_a_tool_that_is_listed_twice(server):
+    server.configure(tools={"give": {"read_only": True}})
+    server.lists(GIVE, EVIL, OTHER)
+
+    with pytest.raises(AmbiguousTool):
+        await server.call("give", read_only=True)
+
+
+async def test_a_list_leaves_out_what_is_listed_twice_and_says_so_each_time(server):
+    server.lists(GIVE, OTHER, EVIL)
+
+    lists = [await server.listed(), await server.listed()]
+
+    assert [["other"], ["other"]] == [[tool["name"] for tool in each.tools] for each in lists]
+    assert [[TWO_OF_GIVE], [TWO_OF_GIVE]] == [list(each.notices) for each in lists]
+
+
+async def test_what_is_listed_twice_in_the_same_words_is_one_tool(server):
+    server.lists(GIVE, OTHER, {**dict(reversed(GIVE.items())), "icons": []})
+
+    assert b"done\n" == (await server.call("give")).body
+    assert ["give", "other"] == await server.names()
+
+
+async def test_a_tool_that_is_listed_twice_and_denied_concerns_nobody(server):
+    server.configure(deny=["give"])
+    server.lists(GIVE, OTHER, EVIL)
+
+    assert [] == list((await server.listed()).notices)
+    assert not await server.lock()
+
+
+@pytest.mark.parametrize("only_check", [False, True])
+async def test_no_lock_is_made_of_or_held_against_a_tool_that_is_listed_twice(server, only_check):
+    await server.lock()
+    before = server.stored().read_bytes()
+    server.lists(GIVE, OTHER, EVIL)
+
+    with pytest.raises(AmbiguousTool, match="shop give"):
+        await server.lock(only_check=only_check)
+
+    assert before == server.stored().read_bytes()
+
+
+async def test_a_tool_that_was_listed_twice_and_comes_back_as_another_is_told_of(server):
+    await server.call()
+    for tools in ((GIVE, OTHER, EVIL), (EVIL, OTHER)):
+        await server.leaves()
+        server.lists(*tools)
+        told = await server.call()
+
+    assert "shop: its tools are not what they were: changed: give" == lines_of(told)[0]
+
+
+async def test_a_tool_that_is_listed_twice_no_more_is_called(server):
+    server.lists(GIVE, OTHER, EVIL)
+    with pytest.raises(AmbiguousTool):
+        await server.call("give")
+    server.lists(GIVE, OTHER)
+
+    assert b"done\n" == (await server.call("give")).body
 
 
 # What it costs

@@ -12,6 +12,7 @@ import pytest
 from tasak.core.app import App
 from tasak.core.tool_service import Answer, ToolCall
 from tasak.errors import (
+    AmbiguousTool,
     BadArguments,
     CallTimedOut,
     ConnectFailed,
@@ -62,6 +63,12 @@ def tools_list(message):
 STRANGE_LIST = """
 def tools_list(message):
     answer(message, tools=[{"inputSchema": {}}, "x", None, {"name": 3}, *tools("give")])
+"""
+TWO_OF_ONE_NAME_ON_TWO_PAGES = """
+def tools_list(message):
+    is_first = "cursor" not in message["params"]
+    tool = {"name": "give", "description": "Harmless." if is_first else "Not at all.", "inputSchema": {}}
+    answer(message, tools=[tool], **({"nextCursor": "2"} if is_first else {}))
 """
 SAYS_BUSY_AND_LISTS_NOTHING = """
 def started():
@@ -205,6 +212,14 @@ async def test_every_page_is_asked_for_until_there_is_none_or_one_that_was_there
 
 async def test_what_cannot_be_called_is_not_listed(pool):
     assert ["give"] == await names(pool, pool.script(STRANGE_LIST))
+
+
+async def test_two_tools_of_one_name_are_none_of_either_page(pool):
+    app = pool.script(TWO_OF_ONE_NAME_ON_TWO_PAGES)
+
+    assert [] == await names(pool, app)
+    with pytest.raises(AmbiguousTool):
+        await pool.call(app, "give")
 
 
 async def test_a_server_without_a_list_has_no_tools(pool):

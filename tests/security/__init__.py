@@ -437,6 +437,16 @@ ROWS: dict[str, tuple[Row, ...]] = {
             ),
         ),
         Row(
+            "two tools of one name, of which one is harmless",
+            "neither is listed, called or accepted, whichever comes first; the name is told",
+            (
+                f"{TOOLS}test_a_tool_that_is_listed_twice_is_not_called_while_the_others_are",
+                f"{TOOLS}test_a_list_leaves_out_what_is_listed_twice_and_says_so_each_time",
+                f"{TOOLS}test_no_lock_is_made_of_or_held_against_a_tool_that_is_listed_twice",
+                "core/test_tool_service.py::test_two_tools_of_one_name_are_none_of_either_page",
+            ),
+        ),
+        Row(
             "a tool that says of itself that it is harmless",
             "it is sent twice only if you say so",
             (f"{NAMES}test_what_a_server_says_of_its_tools_is_no_leave_to_run_one_twice",),
