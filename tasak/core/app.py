@@ -101,6 +101,11 @@ class App:
             yield from part.whole()
 
 
+def is_same(some: App, other: App) -> bool:
+    """Whether the same file defines both: another project's app may have the same name."""
+    return (some.name, some.file) == (other.name, other.file)
+
+
 def composed(whole: App, parts: Mapping[str, App]) -> App:
     """The app with its parts: what shapes their sessions shapes it, too."""
     if not parts:

@@ -156,6 +156,10 @@ class Loader:
         chosen: Any = own.settings.get(knob.name, knob.default) if isinstance(own, ConfigFile) else knob.default
         return int(chosen)
 
+    def is_current(self, app: App) -> bool:
+        """Whether the file that defines the app still says of it what it said when it was resolved."""
+        return app.file is None or self._walk.still_says(app.file, app.name, app.source.raw)
+
     def options_of(self, transport: str) -> TransportOptions:
         """What the transport takes.
 

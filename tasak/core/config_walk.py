@@ -1,10 +1,11 @@
 """Which config files count for a caller, nearest first."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from tasak.core.config_file import AnyFile, FileReader, SkippedFile, broken
+from tasak.core.config_file import AnyFile, ConfigFile, FileReader, SkippedFile, broken
 from tasak.errors import BadConfig
 
 NAMES = ("tasak.yaml", ".tasak/tasak.yaml")
@@ -49,6 +50,17 @@ class Walk:
         elif not self._is_own(path) and (found := self._reader.read(path, folder_of(path), is_users_own=True)):
             yield found
 
+    def defining(self, path: Path) -> AnyFile | None:
+        """The file at `path`, whichever caller has named it or come by it."""
+        return self.own() if self._is_own(path) else self._reader.read(path, folder_of(path), is_users_own=True)
+
+    def still_says(self, path: Path, app: str, raw: Mapping[str, Any]) -> bool:
+        """Whether the file at `path` defines the app so. One that is broken does not say otherwise."""
+        found = self.defining(path)
+        if isinstance(found, ConfigFile):
+            return bool(found.apps.get(app) == raw)
+        return found is not None and found.may_define(app)
+
     def own(self) -> AnyFile | None:
         """The user's own file, from home."""
         return self._reader.read(self.state_config, self._home, is_users_own=True)
@@ -63,7 +75,7 @@ class Walk:
 
     def _named(self, named: str, cwd: Path | None) -> AnyFile:
         path = self._path_of(named, cwd)
-        found = self.own() if self._is_own(path) else self._reader.read(path, folder_of(path), is_users_own=True)
+        found = self.defining(path)
         if found is None:
             raise BadConfig(f"TASAK_CONFIG names {path}, which is not there", fix="mend it or unset it")
         return found

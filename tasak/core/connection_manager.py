@@ -28,6 +28,10 @@ CLEANUP_INTERVAL = 1.0
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 30.0
 
+# Who fixes what an app got from its caller's environment gives it another fingerprint: the failure of the old one is no
+# news for ever.
+FAILURE_KEPT = 3600.0
+
 # How many lost sessions, failing apps and peers the pool remembers; only a config made by a program has more.
 MEMORY = 1024
 
@@ -119,12 +123,15 @@ class ConnectionManager:
         self._cleanup = asyncio.create_task(self._clean_for_ever(), name="cleanup of connections")
 
     def sweep(self) -> None:
-        """Let every expired connection go."""
+        """Let every expired connection go, and forget failures that are old."""
         now = self._clock()
         for connection in list(self._live.values()):
             if connection.has_expired(now):
                 log.info("%s: connection %s has expired", connection.app.name, connection.id)
                 self._retire(connection)
+        for key, failure in list(self._failures.items()):
+            if now - failure.until >= FAILURE_KEPT:
+                del self._failures[key]
 
     async def close(self, connection: Connection) -> None:
         """End one connection now; calls that it serves lose it."""

@@ -60,7 +60,7 @@ def describe_failure(failure: Failure, now: float) -> Report:
 
 
 def of_pool(manager: ConnectionManager, clock: Callable[[], float]) -> list[Report]:
-    """Every connection with the processes behind it, then the apps that failed to connect."""
+    """Every connection, with the processes behind it."""
     # Lazy: only whoever looks at the machine should pay for psutil.
     from tasak.core.processes import tree
 
@@ -68,7 +68,7 @@ def of_pool(manager: ConnectionManager, clock: Callable[[], float]) -> list[Repo
     reports = [describe(connection, now) for connection in manager]
     for report in reports:
         report["processes"] = tree(report["pid"])
-    return [*reports, *(describe_failure(failure, now) for failure in manager.failures)]
+    return reports
 
 
 async def probe(connections: Sequence[Connection], clock: Callable[[], float]) -> list[Report]:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasak.core import diagnosis
-from tasak.core.app import App, with_timeout
+from tasak.core.app import App, is_same, with_timeout
 from tasak.core.clock import Clock, since_boot
 from tasak.core.config import AppSummary, Config, Loader
 from tasak.core.connection import Connection
-from tasak.core.connection_manager import ConnectionManager, remember
+from tasak.core.connection_manager import ConnectionManager, Failure, remember
 from tasak.core.host import AppHost
 from tasak.core.keyring import Unread
 from tasak.core.reply import as_reply, made_inert, state_lost
@@ -129,7 +129,7 @@ class Gateway:
     @property
     def failing(self) -> list[dict[str, Any]]:
         """The apps that fail to connect, and why."""
-        return [diagnosis.describe_failure(each, self._clock()) for each in self.manager.failures]
+        return [diagnosis.describe_failure(each, self._clock()) for each in self._failures()]
 
     @property
     def troubles(self) -> Mapping[str, str]:
@@ -148,7 +148,7 @@ class Gateway:
         """The same as JSON, with the state of each app's connections: `idle` where there is none."""
         found, notices = self.apps(cwd, env)
         states = {(each.app.name, each.app.file): str(each.state) for each in self.manager}
-        failed = {(each.app.name, each.app.file) for each in self.manager.failures}
+        failed = {(each.app.name, each.app.file) for each in self._failures()}
         return {
             "apps": [
                 {
@@ -205,7 +205,7 @@ class Gateway:
             reports = await diagnosis.probe(connections, self._clock)
         else:
             reports = [diagnosis.describe(connection, self._clock()) for connection in connections]
-        failures = [each for each in self.manager.failures if is_same(each.app, app)]
+        failures = [each for each in self._failures() if is_same(each.app, app)]
         return {
             "app": app.name,
             "ok": bool(reports) and all(each.get("ok", each["state"] == "ready") for each in reports),
@@ -213,8 +213,8 @@ class Gateway:
         }
 
     async def connections(self) -> list[dict[str, Any]]:
-        """The whole pool, with the processes behind it."""
-        return await asyncio.to_thread(diagnosis.of_pool, self.manager, self._clock)
+        """The whole pool, with the processes behind it, then the apps that fail to connect."""
+        return [*await asyncio.to_thread(diagnosis.of_pool, self.manager, self._clock), *self.failing]
 
     async def close_connection(self, connection_id: str) -> App:
         """End one connection and wait until its processes are gone.
@@ -327,6 +327,10 @@ class Gateway:
             raise Usage(f"{app.name}: its transport, {app.transport}, has no sign-in of its own")
         return app, transport
 
+    def _failures(self) -> list[Failure]:
+        """Those of apps that are still what they were when they failed."""
+        return [each for each in self.manager.failures if self._loader.is_current(each.app)]
+
     def _connections_of(self, app: App) -> list[Connection]:
         return [each for each in self.manager if is_same(each.app, app)]
 
@@ -391,8 +395,3 @@ def state_of(app: AppSummary, states: Mapping[Any, str], failed: Collection[Any]
         return "disabled"
     key = (app.name, app.file)
     return states.get(key) or ("backoff" if key in failed else "idle")
-
-
-def is_same(some: App, other: App) -> bool:
-    """Whether the same file defines both: another project's app may have the same name."""
-    return (some.name, some.file) == (other.name, other.file)

@@ -161,6 +161,11 @@ class Pool:
         self.configure(name, folder=folder, **keys)
         return self.app(name, cwd=folder)
 
+    def forget(self, name: str) -> None:
+        """Take the app out of the user's own config."""
+        del self._apps[self.state.config][name]
+        self._write(self.state.config)
+
     def compose(self, name: str, tools: dict[str, Any], *, folder: Path | None = None, **keys: Any) -> None:
         """Make an app of these curated tools, of the user's own config or of the project `folder`."""
         file = folder / "tasak.yaml" if folder else self.state.config

@@ -200,6 +200,68 @@ async def test_a_ping_of_an_app_that_has_recovered_shows_no_failure(pool):
     assert ["ready"] == [each["state"] for each in answer["connections"]]
 
 
+async def fails(pool: Pool, name: str = "shell", **keys: Any) -> None:
+    pool.shell("exit 3", name, **keys)
+    with pytest.raises(ConnectFailed):
+        await soon(pool.gateway.call(request(pool, name, "give", arguments={}, cwd=keys.get("folder", pool.root))))
+
+
+def failing(pool: Pool) -> list[str]:
+    return [each["app"] for each in pool.gateway.failing]
+
+
+async def test_an_app_that_has_left_the_config_fails_no_more(pool):
+    await fails(pool)
+    assert ["shell"] == failing(pool)
+
+    pool.forget("shell")
+
+    assert [] == failing(pool)
+    assert [] == await soon(pool.gateway.connections())
+
+
+async def test_an_app_whose_file_is_gone_fails_no_more(pool):
+    (pool.root / "project").mkdir()
+    await fails(pool, folder=pool.root / "project")
+    assert ["shell"] == failing(pool)
+
+    (pool.root / "project" / "tasak.yaml").unlink()
+
+    assert [] == failing(pool)
+
+
+async def test_an_app_that_was_mended_in_the_config_fails_no_more(pool):
+    await fails(pool)
+
+    pool.define("shell")
+
+    assert [] == failing(pool)
+
+
+@pytest.mark.parametrize("name", ["other", "shell"])
+async def test_an_app_goes_on_failing_whatever_else_happens_to_its_file(pool, name):
+    await fails(pool)
+
+    if name == "shell":
+        pool.state.config.write_text("apps: {shell: [}")
+    else:
+        pool.define(name)
+
+    assert ["shell"] == failing(pool)
+
+
+async def test_a_failure_is_old_after_an_hour_without_another(pool):
+    await fails(pool)
+
+    pool.clock.advance(3599)
+    pool.manager.sweep()
+    late = failing(pool)
+    pool.clock.advance(1)
+    pool.manager.sweep()
+
+    assert (["shell"], []) == (late, failing(pool))
+
+
 async def test_a_ping_is_of_the_callers_own_app(pool):
     pool.define()
     await call(pool, "counter")
