@@ -1,8 +1,8 @@
-"""How many may be at a door at once: who was silent longest makes room, and nobody who is being answered does."""
+"""How many may be at a door at once, who makes room for the next, and who is taken for gone."""
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ class Hall:
         self.path = path
         self.may_end = asyncio.Event()
         self.asked = 0
+        self.given_up = 0
         self.writers: list[asyncio.StreamWriter] = []
 
     async def come(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -31,12 +32,19 @@ class Hall:
         self.writers.append(writer)
         return reader, writer
 
+    async def wait(self) -> None:
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+
     async def answer(self, request: web.Request) -> web.Response:
         self.asked += 1
         assert isinstance(request.protocol, Caller)
         with request.protocol:
             if request.path == "/slow":
-                await self.may_end.wait()
+                await self.wait()
         return web.Response(text="here you are")
 
 
@@ -68,6 +76,12 @@ async def is_served(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], 
             return False
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not is_so():  # noqa: ASYNC110 - nobody tells when a request has come
+            await asyncio.sleep(0.01)
+
+
 async def test_however_many_are_silent_the_next_one_is_served(hall):
     silent = [await hall.come() for _ in range(3 * MOST)]
 
@@ -79,9 +93,7 @@ async def test_however_many_are_silent_the_next_one_is_served(hall):
 async def test_who_is_being_answered_makes_no_room(hall):
     busy = [await hall.come() for _ in range(MOST)]
     asking = [asyncio.create_task(is_served(streams, SLOW_REQUEST)) for streams in busy]
-    async with asyncio.timeout(PATIENCE):
-        while hall.asked < MOST:  # noqa: ASYNC110 - nobody tells when a request has come
-            await asyncio.sleep(0.01)
+    await until(lambda: hall.asked == MOST)
 
     refused = await is_served(await hall.come())
     hall.may_end.set()
@@ -89,3 +101,15 @@ async def test_who_is_being_answered_makes_no_room(hall):
     assert not refused
     assert [True] * MOST == await asyncio.gather(*asking)
     assert await is_served(await hall.come())
+
+
+async def test_who_ends_their_side_before_the_answer_has_gone_and_their_request_with_them(hall):
+    reader, writer = await hall.come()
+    writer.write(SLOW_REQUEST)
+    await until(lambda: hall.asked == 1)
+
+    writer.write_eof()
+
+    async with asyncio.timeout(PATIENCE):
+        assert b"" == await reader.read()
+    await until(lambda: hall.given_up == 1)
