@@ -194,6 +194,9 @@ os._exit(0)
 # Without a flood it takes a millisecond; with one, as long as that keeps everybody else waiting.
 SOON = 0.1
 
+# From its beginning; some tenths of a second where nobody else is at work.
+END_OF_A_LINE = 5.0
+
 # So many calls show it; where each takes its time, as many as there is time for.
 CALLS = 9
 ENOUGH = 5.0
@@ -365,10 +368,13 @@ def test_a_line_without_end_ends_its_session_alone_and_memory_comes_back(flood, 
     flooding = flood("line")
     [server] = [each for each in world.servers() if "flood.py" in " ".join(each.cmdline())]
 
+    began = time.monotonic()
     flooding.begin()
     hanging = call_of(world, "floods", "hang")
+    took = time.monotonic() - began
 
     assert ("unknown", True) == (hanging.outcome, "sent a line of more than 128 MiB" in hanging.said), hanging.said
+    assert END_OF_A_LINE > took
     assert 300 * MIB > flooding.growth()
     assert SOON * 3 > flooding.seconds_of_others()
     until(lambda: not is_alive(server))
