@@ -83,6 +83,7 @@ def run(state: StateDir, *, announce: Callable[[], None], log_level: str | None 
         DaemonAway: another daemon runs already, or the state folder cannot be used.
         BadConfig: a variable of the environment is malformed, or others have a hand in the state folder.
     """
+    outlive_signals()
     settings = daemon_settings(os.environ)
     leave_no_core()
     with using(state):
@@ -96,6 +97,12 @@ def run(state: StateDir, *, announce: Callable[[], None], log_level: str | None 
     spare_threads()
     asyncio.run(serve(state, listening, announce, functools.partial(warm_up, state, early, has_log)))
     has_log.wait(LOG_PATIENCE)
+
+
+def outlive_signals() -> None:
+    """What is no end of ours is none before there is a loop to hear of it. Not ignored: children would inherit that."""
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
+        signal.signal(number, lambda *_: None)
 
 
 def leave_no_core() -> None:

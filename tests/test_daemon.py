@@ -23,7 +23,7 @@ import yaml
 
 from tasak.client import client, launcher
 from tasak.logs import FILE_SIZE
-from tasak.paths import StateDir, write_private
+from tasak.paths import StateDir, open_private, write_private
 from tests.shell import FAST_APP, TASAK
 
 # Longer than anything here takes on a busy machine.
@@ -242,6 +242,24 @@ def test_whoever_asks_what_it_does_finds_stacks_and_tasks_in_the_log(running, nu
     assert "Current thread" in dump
     assert "cleanup of connections: ConnectionManager._clean_for_ever" in dump
     assert None is running.process.poll()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
+def test_a_signal_that_ends_no_daemon_does_not_end_one_that_is_only_starting(home, number):
+    state = StateDir(home / ".tasak")
+    state.create()
+    lock = open_private(state.lock, os.O_RDWR)
+    assert launcher.has_locked(lock)
+    with spawn(home) as process:
+        try:
+            until(lambda: str(state.lock) in [each.path for each in psutil.Process(process.pid).open_files()])
+
+            process.send_signal(number)
+            os.close(lock)
+
+            assert launcher.READY == process.stderr.readline()
+        finally:
+            process.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread waits for each")
