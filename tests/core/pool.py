@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,6 +20,7 @@ from tasak.core.gateway import Gateway
 from tasak.core.tool_service import Answer, ToolCall
 from tasak.errors import TasakError
 from tasak.paths import StateDir
+from tasak.testing import no_leaks
 from tests.shell import FAST_APP
 
 # Longer than anything here takes on a busy machine.
@@ -256,6 +257,14 @@ class Pool:
         scratch.write_text(yaml.safe_dump({"apps": self._apps.get(file, {}), "settings": self._settings}))
         scratch.chmod(0o600)
         scratch.replace(file)
+
+
+@pytest.fixture
+async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
+    """For the conftest of each folder whose tests want one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with no_leaks(), Pool(tmp_path) as made:
+        yield made
 
 
 async def soon(work: Awaitable[Result]) -> Result:

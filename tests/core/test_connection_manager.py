@@ -4,8 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 
 import psutil
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from tasak.core.connection import Connection
 from tasak.core.tool_service import ToolCall
 from tasak.errors import BackingOff, ConnectFailed, ConnectTimedOut, Draining, NotExecuted, SessionLost
-from tests.core.pool import Pool, soon, until
+from tests.core.pool import soon, until
 
 # As the config finds it.
 PYTHON = os.path.basename(sys.executable)
@@ -52,13 +51,6 @@ BROKEN_WHILE_ASKED = """
 if os.path.exists("broken"):
     sys.exit(3)
 """
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with Pool(tmp_path) as made:
-        yield made
 
 
 def only(connections: Iterable[Connection]) -> Connection:

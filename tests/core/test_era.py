@@ -5,15 +5,7 @@ import asyncio
 import pytest
 
 from tasak.errors import BadConfig, ConnectFailed, InputNeeded, NotExecuted
-from tests.core.pool import Pool, soon, until
-
-
-@pytest.fixture
-async def pool(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with Pool(tmp_path) as found:
-        yield found
-
+from tests.core.pool import soon, until
 
 # What a server answers that knows nothing but the version of 2026.
 STATELESS = """

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -26,13 +24,6 @@ from tests.core.pool import Pool, soon, until
 
 ODD_TEXT = "ż 🤷🏽 \x1b[2J\u202e\x9b\t."
 NO_PING = "def ping(message): refuse(message, -32603, 'not now')"
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with Pool(tmp_path) as made:
-        yield made
 
 
 def request(pool: Pool, app: str = "fast", tool: str = "", **more: Any) -> Request:

@@ -7,18 +7,11 @@ import pytest
 
 from tasak.errors import BadConfig, Denied, SessionLost
 from tasak.request import Request
-from tests.core.pool import Pool, soon, until
+from tests.core.pool import soon, until
 
 ECHO = {"steps": [{"app": "fast", "tool": "echo", "arguments": {"text": "${args.word}!"}}]}
 WORD = {"parameters": {"type": "object", "properties": {"word": {"type": "string"}}}}
 COUNT = {"steps": [{"app": "fast", "tool": "counter"}]}
-
-
-@pytest.fixture
-async def pool(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with Pool(tmp_path) as made:
-        yield made
 
 
 async def test_a_curated_tool_calls_its_part_over_the_pool(pool):

@@ -1,6 +1,5 @@
 """A caller who may only read: what is called for them, what is refused, and that nothing was sent then."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,6 @@ def tools_list(message):
     tool = {"name": "look", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": is_first}}
     answer(message, tools=[tool])
 """
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with Pool(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.core.pool import pool
 from tests.reliability.commands import Commands
 from tests.reliability.world import World
+
+__all__ = ["commands", "pool", "shared", "world"]
 
 
 @pytest.fixture

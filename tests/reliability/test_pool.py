@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,6 @@ MIB = 1 << 20
 
 # A server that is not to be given up while a test looks at it has this long for its handshake.
 UNHURRIED = {"init_timeout": 60}
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with Pool(tmp_path) as made:
-        yield made
 
 
 def call_of(world: World, app: str, tool: str, *argv: str, **more: Any) -> End:

@@ -9,9 +9,8 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -37,13 +36,6 @@ from tests.core.pool import Pool, soon
 SOON = 5.0
 
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with Pool(tmp_path) as made:
-        yield made
 
 
 @contextmanager

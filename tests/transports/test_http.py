@@ -3,9 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +19,7 @@ from tasak.errors import (
 from tasak.plugin import Progress
 from tasak.testing import Answers, CutOff, FaultProxy, Hangs, HttpServer, no_leaks, redirect
 from tasak.testing.faults import Fault
-from tests.core.pool import Pool, close_all, failure_of, soon, until
+from tests.core.pool import close_all, failure_of, soon, until
 
 MIB = 1 << 20
 ERAS = ("handshake", "stateless")
@@ -30,13 +28,6 @@ ERAS = ("handshake", "stateless")
 GREETING = {"handshake": "initialize", "stateless": "server/discover"}
 
 in_both_eras = pytest.mark.parametrize("era", ERAS)
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with no_leaks(), Pool(tmp_path) as made:
-        yield made
 
 
 async def executions_of(server: HttpServer, word: str) -> int:

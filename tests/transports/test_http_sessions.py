@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -17,17 +15,10 @@ from tasak.errors import (
     SignInNeeded,
 )
 from tasak.plugin import Progress
-from tasak.testing import Answers, EndsEarly, FaultProxy, Hangs, HttpServer, Plan, Way, no_leaks
-from tests.core.pool import Pool, close_all, failure_of, soon, until
+from tasak.testing import Answers, EndsEarly, FaultProxy, Hangs, HttpServer, Plan, Way
+from tests.core.pool import close_all, failure_of, soon, until
 
 STALLS = Plan(up=Way(stall_after=0))
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with no_leaks(), Pool(tmp_path) as made:
-        yield made
 
 
 # A stream that breaks

@@ -29,6 +29,7 @@ in_both_eras = pytest.mark.parametrize("era", ERAS)
 
 @pytest.fixture
 async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
+    """Not held to leaving nothing in the loop: a task of these servers' library stays there for good."""
     monkeypatch.setenv("HOME", str(tmp_path))
     async with Pool(tmp_path) as made:
         yield made

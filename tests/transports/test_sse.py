@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,19 +21,6 @@ from tasak.testing import Answers, CutOff, EndsEarly, FaultProxy, Hangs, HttpSer
 from tests.core.pool import Pool, close_all, failure_of, soon, until
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with no_leaks(), Pool(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def server(pool: Pool) -> AsyncIterator[HttpServer]:
-    async with HttpServer() as made:
-        yield made
 
 
 def reach(pool: Pool, server: HttpServer, **keys: Any) -> Any:

@@ -15,25 +15,11 @@ import pytest
 import trustme
 
 from tasak.errors import ConnectFailed
-from tasak.testing import HttpServer, no_leaks
-from tests.core.pool import Pool, close_all, failure_of
+from tests.core.pool import close_all, failure_of
 
 SECRET = "s3cret"
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with no_leaks(), Pool(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def server(pool: Pool) -> AsyncIterator[HttpServer]:
-    async with HttpServer() as made:
-        yield made
 
 
 # Private authorities

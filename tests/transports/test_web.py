@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self
 
 import httpx2
@@ -16,28 +15,15 @@ from aiohttp import web
 from jsonschema import Draft202012Validator
 
 from tasak.errors import BadConfig, ConnectFailed, OutcomeUnknown, ServerError, SignInNeeded
-from tasak.testing import Answers, HttpServer, no_leaks, redirect
+from tasak.testing import Answers, redirect
 from tasak.transports import http, sse
 from tasak.transports.incoming import Bookmark, Incoming
 from tasak.transports.mailbox import Mailbox
 from tasak.transports.site import Site
-from tests.core.pool import Pool, close_all, failure_of, soon
+from tests.core.pool import close_all, failure_of, soon
 
 SECRET = "s3cret"
 HEADERS = {"Authorization": f"Bearer {SECRET}", "X-Team": "zażółć", "X-Number": 7}
-
-
-@pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    async with no_leaks(), Pool(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def server(pool: Pool) -> AsyncIterator[HttpServer]:
-    async with HttpServer() as made:
-        yield made
 
 
 # What requests carry

@@ -1,0 +1,3 @@
+from tests.core.pool import pool
+
+__all__ = ["pool"]
