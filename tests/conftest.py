@@ -4,7 +4,9 @@ import asyncio
 import gc
 import logging
 import os
+import secrets
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -19,6 +21,7 @@ from hypothesis import HealthCheck, settings
 
 from tasak.testing import LeftBehind
 from tasak.testing.leaks import Belongings, Thing, children, describe_process, descriptors, tasks, threads
+from tests.family import Family
 from tests.shell import Shell
 
 # What is let go of is often gone a moment later: a thread that waits for a process, the far end of a socket.
@@ -49,6 +52,14 @@ RUNNING_TEST = "PYTEST_CURRENT_TEST"
 def shell() -> Iterator[Shell]:
     with Shell() as made:
         yield made
+
+
+@pytest.fixture
+def family() -> Iterator[Family]:
+    made = Family(f"family-{secrets.token_hex(8)}")
+    yield made
+    for pid in made.living():
+        os.kill(pid, signal.SIGKILL)
 
 
 def pytest_configure(config: pytest.Config) -> None:

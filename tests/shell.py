@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +24,9 @@ FAST_APP = {"command": [sys.executable, "-I", "-S", str(STDIO_SERVER)]}
 
 # Longer than anything here takes on a busy machine.
 PATIENCE = 60.0
+# What other processes do sets no event.
+WAIT = 30.0
+POLL_INTERVAL = 0.005
 
 # Holds the lock of its first argument until its stdin ends.
 LOCK_HOLDER = """
@@ -122,3 +127,24 @@ def reap() -> None:
     for child in psutil.Process().children():
         if child.status() == psutil.STATUS_ZOMBIE:
             child.wait()
+
+
+def until(holds: Callable[[], object], within: float = WAIT) -> float:
+    """Wait for what another process does; how long it took."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < within, "it did not come to hold"
+        time.sleep(POLL_INTERVAL)
+    return time.monotonic() - began
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def hear_interrupts() -> None:
+    """Whoever runs the tests in the background has SIGINT ignored, and we would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

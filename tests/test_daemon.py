@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ import yaml
 from tasak.client import client, launcher
 from tasak.logs import FILE_SIZE
 from tasak.paths import StateDir, open_private, write_private
-from tests.shell import FAST_APP, TASAK
+from tests.shell import FAST_APP, TASAK, until
 
 # Longer than anything here takes on a busy machine.
 PATIENCE = 30.0
@@ -111,13 +111,6 @@ def refused(home: Path, **env: str) -> tuple[int, bytes]:
         finally:
             process.kill()
     return process.returncode, said
-
-
-def until(is_true: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_true():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 def mode_of(path: Path) -> int:

@@ -5,7 +5,6 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
@@ -15,7 +14,7 @@ from tasak.client import client, launcher
 from tasak.paths import StateDir
 from tasak.transports.mark import VARIABLE, Instance
 from tests.family import KINDS, Family, relative
-from tests.shell import Shell
+from tests.shell import Shell, is_alive, until
 
 pytestmark = pytest.mark.slow
 
@@ -26,23 +25,6 @@ DIRECT_CHILDREN_GO = 2.0
 
 # Two seconds each for the end of stdin, SIGTERM and SIGKILL; one after the other, ten apps would take forty.
 TEN_GO = 6.0
-
-
-@pytest.fixture
-def family() -> Iterator[Family]:
-    family = Family(f"family-{secrets.token_hex(8)}")
-    yield family
-    for pid in family.living():
-        os.kill(pid, signal.SIGKILL)
-
-
-def until(holds: Callable[[], Any], within: float = PATIENCE) -> float:
-    """How long it took."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < within, "it never came true"
-        time.sleep(0.01)
-    return time.monotonic() - began
 
 
 def app(family: Family, *kinds: str, **more: Any) -> dict[str, Any]:
@@ -258,10 +240,3 @@ def test_of_a_server_that_npx_wraps_nobody_is_left(shell, tmp_path, end):
         shell("daemon", "start")
 
     until(lambda: not any(is_alive(pid) for pid in tree))
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -26,7 +26,7 @@ from tasak.plugin import TasakError
 from tasak.testing import ContractPeer, TransportContract
 from tasak.testing.promises.case import Ability
 from tasak.transports import hookspecs
-from tests.shell import PATIENCE, Shell
+from tests.shell import PATIENCE, Shell, hear_interrupts
 from tests.test_docs import first_column, section, table
 from tests.test_transcripts import run, steps
 
@@ -159,7 +159,7 @@ class Reader:
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
-            preexec_fn=heed_interrupts,
+            preexec_fn=hear_interrupts,
         )
         assert self._second_terminal.stdout
         printed = self._second_terminal.stdout.readline().replace(str(self._shell.home), "~")
@@ -197,11 +197,6 @@ def test_what_the_page_builds_keeps_the_contract_and_can_be_published(reader, sh
     assert {"tasak_socket-0.1.0-py3-none-any.whl", "tasak_socket-0.1.0.tar.gz"} == {
         path.name for path in (shell.cwd / "dist").iterdir()
     }
-
-
-def heed_interrupts() -> None:
-    """Whoever runs in the background may have been told not to; a terminal's programs are not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def session(leader: int) -> list[psutil.Process]:

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import aiohttp
-import psutil
 import pytest
 import yaml
 from aiohttp import web
@@ -24,7 +23,8 @@ from tasak.paths import StateDir
 from tasak.server import create_app
 from tasak.service import Service
 from tasak.wire import MAX_BODY, RESERVED, WIRE_VERSION
-from tests.shell import FAST_APP
+from tests.core.pool import until
+from tests.shell import FAST_APP, is_alive
 
 # Longer than anything here takes on a busy machine.
 PATIENCE = 20.0
@@ -160,19 +160,6 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 async def face(home: Path) -> AsyncIterator[Face]:
     async with Face(home).serving() as made:
         yield made
-
-
-async def until(is_true: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not is_true():  # noqa: ASYNC110 - another process tells by writing a file
-            await asyncio.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 # GET /health

@@ -7,14 +7,14 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.shell import FAST_APP, PATIENCE, Shell
+from tests.shell import FAST_APP, PATIENCE, Shell, hear_interrupts, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.keeps("some tests share a daemon, whose servers stay warm")]
 
@@ -81,18 +81,6 @@ def warm(shared: Shop) -> Shop:
     """The same, with nothing witnessed yet."""
     (shared.home / "exec").unlink(missing_ok=True)
     return shared
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.02)
-
-
-def hear_interrupts() -> None:
-    """Whoever runs the tests in the background has SIGINT ignored, and we would inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 HOW_TO_ASK = "`tasak outcome once` tells what is known of it"

@@ -2,15 +2,14 @@
 
 import json
 import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tasak.client import client, launcher
 from tasak.paths import StateDir
-from tests.shell import FAST_APP, PATIENCE, Done, Shell
+from tests.shell import FAST_APP, PATIENCE, Done, Shell, until
 
 PLUGIN = """
 import sys, time
@@ -126,14 +125,6 @@ def site(shell: Shell) -> Site:
     folder.mkdir()
     shell.env["PYTHONPATH"] = str(folder)
     return Site(folder)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    """The daemon opens its log while it serves already."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def row_of(shell: Shell, name: str) -> list[str]:

@@ -4,14 +4,13 @@ import os
 import select
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.shell import FAST_APP, PATIENCE, Shell
+from tests.shell import FAST_APP, PATIENCE, Shell, hear_interrupts, until
 
 pytestmark = pytest.mark.slow
 
@@ -254,15 +253,3 @@ def test_no_traceback_without_debug(shell: Shell, witness: Witness) -> None:
 
 def is_alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-
-
-def hear_interrupts() -> None:
-    """Whoever runs the tests in the background has SIGINT ignored, and we would inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.02)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tasak.errors import CallTimedOut, ConnectFailed, NotExecuted, OutcomeUnknow
 from tasak.plugin import Progress
 from tasak.transports.child import Child
 from tasak.transports.stderr import StderrLog
+from tests.core.pool import until
 from tests.shell import STDIO_SERVER
 
 PATIENCE = 20.0
@@ -120,12 +121,6 @@ async def under_way(peers: Peers, session: StreamSession, tool: str, **arguments
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - a file is written by a process
-            await asyncio.sleep(0.002)
 
 
 async def seconds_until_failure(kind: type[Exception], work: Awaitable[Any]) -> float:

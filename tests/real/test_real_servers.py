@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.shell import Shell
+from tests.shell import Shell, until
 
 EVERYTHING = "npx -y @modelcontextprotocol/server-everything@2026.8.31"
 FILESYSTEM = "npx -y @modelcontextprotocol/server-filesystem@2026.8.31 ."
@@ -149,12 +148,6 @@ def test_json_of_a_call_is_one_document(world: Shell) -> None:
     done = world("--json", "everything", "get-resource-reference", "--resourceType", "Blob", "--resourceId", "2")
 
     assert "resource" in [block["type"] for block in json.loads(done.stdout)["content"]]
-
-
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
 
 
 def pids_of(world: Shell, app: str) -> list[int]:

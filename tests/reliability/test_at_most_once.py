@@ -13,8 +13,8 @@ import yaml
 
 from tasak.testing import Answers, CutOff, EndsEarly, HttpServer
 from tests.client.daemon_stub import GO_AHEAD, Caller, DaemonStub, Script
-from tests.reliability.world import End, World, scribe, until
-from tests.shell import TASAK, Done
+from tests.reliability.world import End, World, scribe
+from tests.shell import TASAK, Done, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.keeps("the daemon and its servers serve the whole module")]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.reliability.world import PATIENCE, World, until
-from tests.shell import FAST_APP
+from tests.reliability.world import PATIENCE, World
+from tests.shell import FAST_APP, hear_interrupts, until
 
 pytestmark = pytest.mark.slow
 
@@ -59,11 +59,6 @@ class Place:
 
     def connections(self) -> set[str]:
         return {each["id"] for each in self.world.json("connections")["connections"]}
-
-
-def hear_interrupts() -> None:
-    """Whoever runs the tests in the background has SIGINT ignored, and we would inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tasak.client import stopper
-from tests.reliability.world import PATIENCE, End, World, is_alive, scribe, until
+from tests.reliability.world import PATIENCE, End, World, is_alive, scribe
+from tests.shell import until
 
 pytestmark = [
     pytest.mark.slow,

@@ -25,9 +25,9 @@ from tasak.core.connection_manager import CLEANUP_INTERVAL
 from tasak.errors import Busy, SessionLost
 from tests.core.pool import Pool, soon
 from tests.core.pool import until as it_holds
-from tests.reliability.world import PATIENCE, End, World, is_alive, until
+from tests.reliability.world import PATIENCE, End, World, is_alive
 from tests.security.people import acting_as
-from tests.shell import FAST_APP, TASAK
+from tests.shell import FAST_APP, TASAK, until
 
 pytestmark = pytest.mark.slow
 

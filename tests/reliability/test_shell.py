@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.reliability.world import World, kill, scribe, until
-from tests.shell import FAST_APP, Done
+from tests.reliability.world import World, kill, scribe
+from tests.shell import FAST_APP, Done, hear_interrupts, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.keeps("most tests share a daemon, and some begin with its end")]
 
@@ -102,11 +101,6 @@ def terminal(home: World) -> Iterator["pexpect.spawn[str]"]:
     )
     yield started
     started.close(force=True)
-
-
-def hear_interrupts() -> None:
-    """Whoever runs the tests in the background has SIGINT ignored, and we would inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def count_at(terminal: "pexpect.spawn[str]") -> int:

@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 
 from tasak.client import client, stopper
 from tests.reliability.commands import Commands
-from tests.reliability.world import PATIENCE, End, World, kill, until
+from tests.reliability.world import PATIENCE, End, World, kill
+from tests.shell import until
 
 pytestmark = pytest.mark.keeps("one daemon serves many runs")
 

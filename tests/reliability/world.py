@@ -5,7 +5,6 @@ import itertools
 import secrets
 import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ from tasak.client import client, launcher
 from tasak.errors import DaemonAway, Outcome, TasakError
 from tasak.paths import StateDir
 from tasak.request import Reply, Request
-from tests.shell import Done, Shell
+from tests.shell import Done, Shell, until
 
 SCRIBE = Path(__file__).with_name("scribe.py")
 
 # Longer than anything here takes on a busy machine.
 PATIENCE = 30.0
-POLL_INTERVAL = 0.002
 
 # What each exit status says of whether the tool has run.
 OUTCOMES: dict[int, Outcome] = {0: "executed", 2: "not_executed", 4: "not_executed", 5: "executed", 6: "unknown"}
@@ -166,10 +164,3 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def until(holds: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(POLL_INTERVAL)

@@ -4,12 +4,12 @@ import json
 import re
 import socket
 import stat
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from tests.security.people import OWN_APP, OWNER, Home, acting_as
+from tests.shell import until
 
 # Longer than anything here takes on a busy machine.
 PATIENCE = 30.0
@@ -131,10 +131,3 @@ def read_answer(connection: socket.socket) -> Answer:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
-
-
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.02)

@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from tasak.callers import Caller, Entrance, descriptors
+from tests.core.pool import until
 
 PATIENCE = 20.0
 MOST = 4
@@ -74,12 +75,6 @@ async def is_served(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], 
             return (await reader.readline()).startswith(b"HTTP/1.1 200 ")
         except ConnectionError:
             return False
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not is_so():  # noqa: ASYNC110 - nobody tells when a request has come
-            await asyncio.sleep(0.01)
 
 
 async def test_however_many_are_silent_the_next_one_is_served(hall):

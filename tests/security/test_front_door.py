@@ -17,9 +17,9 @@ import pytest
 from tasak.front_door import BODY_TIMEOUT, HEAD_TIMEOUT, MAX_TCP_BODY
 from tasak.server import ROUTES
 from tests.security.attacks import BAD, NO_TOKEN, PAGES, PREFLIGHT, ROWS, WRONG_TYPE
-from tests.security.front import CALL, GOOD, JSON, Front, free_port, read_answer, until
+from tests.security.front import CALL, GOOD, JSON, Front, free_port, read_answer
 from tests.security.people import OWN_APP, OWNER, STRANGER, Home, as_root
-from tests.shell import FAST_APP, Shell
+from tests.shell import FAST_APP, Shell, until
 
 pytestmark = pytest.mark.keeps("the daemon that the tests of this module share outlives each of them")
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.security.front import CALL, GOOD, JSON, PATIENCE, Front, free_port, until
+from tests.security.front import CALL, GOOD, JSON, PATIENCE, Front, free_port
 from tests.security.people import OWN_APP, OWNER, STRANGER, Home, acting_as, as_root, by
-from tests.shell import Shell
+from tests.shell import Shell, until
 
 pytestmark = [as_root, pytest.mark.keeps("the daemon that the tests of this module share outlives each of them")]
 

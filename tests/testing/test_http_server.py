@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mcp_types import ToolListChangedNotification
 
 from tasak.testing import Answers, CutOff, EndsEarly, Hangs, HttpServer, StdioServer, no_leaks, redirect
 from tasak.testing.faults import HTML
+from tests.core.pool import until
 
 PATIENCE = 20.0
 # Long enough to be sure that nothing comes.
@@ -62,12 +63,6 @@ async def text_of(client: Client, tool: str, **arguments: Any) -> str:
     result = await client.call_tool(tool, arguments)
     (block,) = result.content
     return block.text
-
-
-async def until(is_so: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not is_so():  # noqa: ASYNC110 - a list sets no event
-            await asyncio.sleep(0.005)
 
 
 # As the SDK's clients see it

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import pytest
 from tasak.errors import ConnectFailed
 from tasak.transports.child import EOF_GRACE, EXIT_STATUS_GRACE, KILL_GRACE, TERM_GRACE, Child
 from tasak.transports.stderr import StderrLog
+from tests.core.pool import until
+from tests.shell import is_alive
 
 PATIENCE = 20.0
 # What a busy machine may add to a time that is bounded.
@@ -63,19 +65,6 @@ async def seconds_of(work: Any) -> float:
     began = time.monotonic()
     await asyncio.wait_for(work, PATIENCE)
     return time.monotonic() - began
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - the end of a process that is not ours is told to nobody
-            await asyncio.sleep(0.005)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture(autouse=True)

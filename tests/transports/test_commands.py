@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,6 +14,8 @@ import pytest
 from tasak.errors import ConnectFailed
 from tasak.transports.child import TERM_GRACE
 from tasak.transports.commands import MAX_OUTPUT, STRAGGLERS_GRACE, Completed, Place, TooMuchOutput, run
+from tests.core.pool import until
+from tests.shell import is_alive
 
 PATIENCE = 20.0
 # What a busy machine may add to a time that is bounded.
@@ -36,19 +38,6 @@ async def of_python(script: str, *words: str, where: Place | None = None) -> Com
 
 def text(completed: Completed) -> str:
     return completed.stdout.decode().removesuffix("\n")
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - the end of a process that is not ours is told to nobody
-            await asyncio.sleep(0.005)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 class Told:

@@ -36,6 +36,7 @@ from tasak.plugin import AppConfig, BadConfig, NotExecuted, OnProgress, Progress
 from tasak.transports import curated
 from tasak.transports.curated import CuratedSession
 from tasak.transports.registry import hooks_of
+from tests.core.pool import until
 
 PATIENCE = 20.0
 PATH = os.defpath
@@ -173,12 +174,6 @@ def text_of(result: Result) -> str:
 def words_of(result: Result) -> list[str]:
     """The words that a command got, as `SHOW` shows them."""
     return [os.fsdecode(bytes.fromhex(word)) for word in json.loads(text_of(result))]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - the end of a process that is not ours is told to nobody
-            await asyncio.sleep(0.005)
 
 
 def marked(mark: str) -> list[int]:

@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from tasak.transports.pace import Allowance
 from tasak.transports.stderr import StderrLog
+from tests.core.pool import until
 
 PATIENCE = 20.0
 MIB = 1 << 20
@@ -51,12 +52,6 @@ async def drained_into(log: StderrLog) -> AsyncIterator[asyncio.StreamReader]:
     finally:
         stream.feed_eof()
         await asyncio.wait_for(draining, PATIENCE)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - nothing tells when a stream was read
-            await asyncio.sleep(0.001)
 
 
 # In memory

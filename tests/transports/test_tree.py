@@ -24,6 +24,7 @@ from tasak.transports.birth import Program
 from tasak.transports.census import Census, Process, ProcFiles, Psutil, bury, of_this_machine, send
 from tasak.transports.mark import VARIABLE, Instance, is_of, marked
 from tasak.transports.tree import Tree
+from tests.core.pool import until
 from tests.family import KINDS, Family, relative
 
 PATIENCE = 20.0
@@ -38,20 +39,6 @@ if sys.platform == "linux":
     CENSUSES |= {"proc": ProcFiles(), "proc without lists": ProcFiles(has_lists=False)}
 
 by_any_census = pytest.mark.parametrize("census", CENSUSES.values(), ids=CENSUSES.keys())
-
-
-async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - the end of a process that is not ours is told to nobody
-            await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-def family() -> Iterator[Family]:
-    family = Family(f"family-{secrets.token_hex(8)}")
-    yield family
-    for pid in family.living():
-        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
