@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,8 +57,11 @@ class Daemon:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        servers = children_of(self) if self.process.poll() is None else []
         self.process.kill()
         self.wait()
+        # An app that was used in this process has made it the one that orphans come to.
+        until(lambda: all(is_buried(each) for each in servers))
         self.process.stderr.close()
         self._threads.shutdown()
 
@@ -111,6 +115,12 @@ def refused(home: Path, **env: str) -> tuple[int, bytes]:
         finally:
             process.kill()
     return process.returncode, said
+
+
+def is_buried(server: psutil.Process) -> bool:
+    with suppress(ChildProcessError):
+        os.waitpid(server.pid, os.WNOHANG)
+    return not server.is_running()
 
 
 def mode_of(path: Path) -> int:
