@@ -9,10 +9,11 @@ from collections.abc import Iterable
 import psutil
 import pytest
 
+from tasak.core.app import App
 from tasak.core.connection import Connection
 from tasak.core.tool_service import ToolCall
 from tasak.errors import BackingOff, ConnectFailed, ConnectTimedOut, Draining, NotExecuted, SessionLost
-from tests.core.pool import soon, until
+from tests.core.pool import Pool, soon, until
 
 # As the config finds it.
 PYTHON = os.path.basename(sys.executable)
@@ -324,11 +325,15 @@ async def test_what_is_in_use_does_not_make_room(pool):
 # An app that does not connect
 
 
-async def test_failed_connects_back_off_from_the_second_repeat_on_and_ever_longer(pool):
-    app = pool.shell("exit 3", init_attempts=1)
+async def fails_twice(pool: Pool, app: App) -> None:
     for _ in range(2):
         with pytest.raises(ConnectFailed):
             await pool.call(app, "give")
+
+
+async def test_failed_connects_back_off_from_the_second_repeat_on_and_ever_longer(pool):
+    app = pool.shell("exit 3", init_attempts=1)
+    await fails_twice(pool, app)
 
     waits = []
     for _ in range(11):
@@ -346,9 +351,7 @@ async def test_failed_connects_back_off_from_the_second_repeat_on_and_ever_longe
 
 async def test_who_has_to_wait_is_told_why_and_for_how_long(pool):
     app = pool.shell("echo 'no licence' >&2; exit 3", init_attempts=1)
-    for _ in range(2):
-        with pytest.raises(ConnectFailed):
-            await pool.call(app, "give")
+    await fails_twice(pool, app)
 
     with pytest.raises(BackingOff) as raised:
         await pool.call(app, "give")
@@ -361,9 +364,7 @@ async def test_who_has_to_wait_is_told_why_and_for_how_long(pool):
 async def test_one_answered_request_ends_the_back_off(pool):
     app = pool.script(BROKEN_WHILE_ASKED, init_attempts=1)
     (pool.root / "broken").touch()
-    for _ in range(2):
-        with pytest.raises(ConnectFailed):
-            await pool.call(app, "give")
+    await fails_twice(pool, app)
 
     (pool.root / "broken").unlink()
     pool.clock.advance(1)
@@ -375,18 +376,14 @@ async def test_one_answered_request_ends_the_back_off(pool):
 async def test_an_app_that_has_answered_begins_anew_when_it_fails_again(pool):
     app = pool.script(BROKEN_WHILE_ASKED, init_attempts=1)
     (pool.root / "broken").touch()
-    for _ in range(2):
-        with pytest.raises(ConnectFailed):
-            await pool.call(app, "give")
+    await fails_twice(pool, app)
     (pool.root / "broken").unlink()
     pool.clock.advance(1)
     await pool.call(app, "give")
     await soon(pool.manager.close(only(pool.manager)))
 
     (pool.root / "broken").touch()
-    for _ in range(2):
-        with pytest.raises(ConnectFailed):
-            await pool.call(app, "give")
+    await fails_twice(pool, app)
 
     assert 2 == only(pool.manager.failures).count
 

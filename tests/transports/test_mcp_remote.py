@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import pytest
-from jsonschema import Draft202012Validator
 from mcp.server import MCPServer
 from mcp.server.auth.provider import AuthorizeError
 
@@ -27,6 +26,7 @@ from tasak.transports.mcp_remote_proxy import Signs
 from tasak.transports.mcp_remote_store import Store, key_of
 from tests.auth.authorization_server import bound, origin_of, protected_server, serving
 from tests.transports.mcp_remote_world import PATIENCE, World, soon, until, url_in, visit
+from tests.transports.schemas import complaints
 
 SECRET = "s3cret ${HOME} 'quoted' $(id)"
 SECRET_IN_CONFIG = SECRET.replace("$", "$$")
@@ -55,12 +55,6 @@ async def text_of(session: Session, tool: str, **arguments: Any) -> str:
 # Its options
 
 
-def complaints(options: object) -> list[str]:
-    schema = mcp_remote.transport_schema()
-    Draft202012Validator.check_schema(schema)
-    return [problem.message for problem in Draft202012Validator(schema).iter_errors(options)]
-
-
 URL = "https://mcp.example.com/sse"
 
 
@@ -78,7 +72,7 @@ URL = "https://mcp.example.com/sse"
     ],
 )
 def test_its_schema_takes_what_it_says(options):
-    assert [] == complaints(options)
+    assert [] == complaints(mcp_remote, options)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +98,7 @@ def test_its_schema_takes_what_it_says(options):
     ],
 )
 def test_its_schema_refuses_the_rest(options):
-    assert complaints(options)
+    assert complaints(mcp_remote, options)
 
 
 # What is run

@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 import pytest
-from jsonschema import Draft202012Validator
 
 # Here, and not in the first connect: the tests that count tasks and descriptors begin with it loaded.
 import tasak.core.mcp_session  # noqa: F401
@@ -19,6 +18,7 @@ from tasak.plugin import AppConfig, McpSession
 from tasak.transports import stdio
 from tests.shell import FAST_APP
 from tests.transports.hosts import lone_host
+from tests.transports.schemas import complaints
 
 PATIENCE = 20.0
 # Where nothing is, so that nothing of the tests' own environment is taken for it.
@@ -223,12 +223,6 @@ async def test_thirty_sessions_leave_no_task_descriptor_or_process(tmp_path):
 # Its options
 
 
-def complaints(options: object) -> list[str]:
-    schema = stdio.transport_schema()
-    Draft202012Validator.check_schema(schema)
-    return [problem.message for problem in Draft202012Validator(schema).iter_errors(options)]
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -243,7 +237,7 @@ def complaints(options: object) -> list[str]:
     ],
 )
 def test_its_schema_takes_what_it_says(options):
-    assert [] == complaints(options)
+    assert [] == complaints(stdio, options)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +263,7 @@ def test_its_schema_takes_what_it_says(options):
     ],
 )
 def test_its_schema_refuses_the_rest(options):
-    assert complaints(options)
+    assert complaints(stdio, options)
 
 
 def test_its_command_is_marked_as_one():

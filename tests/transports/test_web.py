@@ -12,7 +12,6 @@ from typing import Self
 import httpx2
 import pytest
 from aiohttp import web
-from jsonschema import Draft202012Validator
 
 from tasak.errors import BadConfig, ConnectFailed, OutcomeUnknown, ServerError, SignInNeeded
 from tasak.testing import Answers, redirect
@@ -21,6 +20,7 @@ from tasak.transports.incoming import Bookmark, Incoming
 from tasak.transports.mailbox import Mailbox
 from tasak.transports.site import Site
 from tests.core.pool import close_all, failure_of, soon
+from tests.transports.schemas import complaints
 
 SECRET = "s3cret"
 HEADERS = {"Authorization": f"Bearer {SECRET}", "X-Team": "zażółć", "X-Number": 7}
@@ -261,12 +261,6 @@ async def test_a_refusal_without_end_is_cut_short():
 # Its options
 
 
-def complaints(options: object) -> list[str]:
-    schema = http.transport_schema()
-    Draft202012Validator.check_schema(schema)
-    return [problem.message for problem in Draft202012Validator(schema).iter_errors(options)]
-
-
 URL = "https://example.com/mcp"
 
 
@@ -282,7 +276,7 @@ URL = "https://example.com/mcp"
     ],
 )
 def test_the_schema_takes_what_it_says(options):
-    assert [] == complaints(options)
+    assert [] == complaints(http, options)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +300,7 @@ def test_the_schema_takes_what_it_says(options):
     ],
 )
 def test_the_schema_refuses_the_rest(options):
-    assert complaints(options)
+    assert complaints(http, options)
 
 
 def test_both_transports_take_the_same_options():
