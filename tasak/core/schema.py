@@ -80,6 +80,8 @@ class Inputs:
 
     named: dict[str, Parameter]
     others: Parameter | None
+    is_silent: bool = False
+    """Its schema names no parameters at all, and others are anything."""
 
 
 def inputs(tool: Mapping[str, Any], allowance: "Allowance | None" = None) -> Inputs:
@@ -170,8 +172,10 @@ class SchemaReader:
         found: dict[str, list[Any]] = {}
         required: dict[str, None] = {}
         others: list[Any] = []
+        names_any = False
         for part, is_certain in self._parts(self._root):
             properties, demanded = dict_of(part.get("properties")), list_of(part.get("required"))
+            names_any = names_any or isinstance(part.get("properties"), dict)
             if not self._can_afford(0, len(properties) + len(demanded)):
                 others.insert(0, True)
                 continue
@@ -186,8 +190,16 @@ class SchemaReader:
         for name in required:
             found.setdefault(name, [True])
         named = {name: self._parameter(name, found[name], is_required=name in required) for name in found}
+        # MCP 2025-11-25, Tool.inputSchema: `{"type": "object"}` "accepts any object (including with properties)".
+        is_silent = not names_any and not others
+        if is_silent:
+            others = [True]
         is_open = bool(others) and (others[0] is True or isinstance(others[0], dict))
-        return Inputs(named=named, others=self._parameter("", others[:1], is_required=False) if is_open else None)
+        return Inputs(
+            named=named,
+            others=self._parameter("", others[:1], is_required=False) if is_open else None,
+            is_silent=is_silent,
+        )
 
     def _parameter(self, name: str, schemas: list[Any], *, is_required: bool) -> Parameter:
         reading = reduce(Reading.or_else, [self._read(schema) for schema in schemas])

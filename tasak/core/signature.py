@@ -126,8 +126,10 @@ def first_sentence(text: str) -> str:
 
 
 def declared(tool: Mapping[str, Any], allowance: Allowance | None) -> str:
-    in_order = sorted(parameters(tool, allowance).values(), key=lambda parameter: not parameter.required)
-    return ", ".join(as_declared(parameter) for parameter in in_order)
+    taken = inputs(tool, allowance)
+    in_order = sorted(taken.named.values(), key=lambda parameter: not parameter.required)
+    others = [f"…: {kind(taken.others)}"] if taken.others and not taken.is_silent else []
+    return ", ".join([*(as_declared(parameter) for parameter in in_order), *others])
 
 
 def as_declared(parameter: Parameter) -> str:
@@ -159,7 +161,9 @@ def flag(parameter: Parameter) -> str:
 
 
 def notes(taken: Inputs) -> Iterator[str]:
-    if taken.others:
+    if taken.is_silent:
+        yield "Its schema names no arguments, and excludes none: --NAME VALUE gives a text."
+    elif taken.others:
         yield f"It takes other arguments too: --NAME {kind(taken.others)}."
     if name := next((name for name in taken.named if "_" in name and is_plain(name)), ""):
         yield f"In a name, - may stand for _: --{name.replace('_', '-')}."

@@ -338,9 +338,23 @@ def test_an_open_schema_takes_names_that_it_does_not_know(more, argv, arguments)
     assert arguments == given_to(tool({}, **more), *argv)
 
 
-@pytest.mark.parametrize("schema", [None, True, [], {}, {"type": "object"}, {"additionalProperties": False}])
-def test_a_schema_that_names_nothing_takes_nothing(schema):
+@pytest.mark.parametrize(
+    "schema", [None, True, [], {}, {"type": "object"}, {"type": "object", "properties": None}, {"required": ["a"]}]
+)
+def test_a_schema_without_properties_has_nothing_to_hold_a_flag_against(schema):
     described = {"name": "t", "inputSchema": schema}
+
+    assert {"a": "1", "b": [2]} == given_to(described, "--a", "1", "b:=[2]")
+    assert {"a": "1", "b": [2]} == given_to(described, "--args", '{"a": "1", "b": [2]}')
+    assert "--b needs a value: any" in refusal("--a", "1", "--b", described=described).message
+    ArgumentReader("app", described).check({"a": {"deep": None}})
+
+
+@pytest.mark.parametrize(
+    "schema", [{"properties": {}}, {"additionalProperties": False}, {"allOf": [{"properties": {}}]}]
+)
+def test_a_schema_that_names_nothing_or_excludes_all_takes_nothing(schema):
+    described = {"name": "t", "inputSchema": {"type": "object", **schema}}
 
     assert {} == given_to(described)
     assert "unknown flag --a" in refusal("--a", "1", described=described).message

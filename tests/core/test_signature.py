@@ -190,9 +190,20 @@ def test_help_names_every_flag_with_all_that_there_is_to_know():
 
 
 def test_a_tool_without_parameters_says_so():
-    assert "It takes no arguments." in help_text("a", {"name": "t"})
+    assert "It takes no arguments." in help_text("a", tool({}))
     assert "It takes other arguments too: --NAME integer." in help_text(
         "a", tool({}, additionalProperties={"type": "integer"})
+    )
+
+
+def test_a_tool_that_takes_anything_says_so():
+    silent = {"name": "t", "inputSchema": {"type": "object"}}
+
+    assert "t()" == signature(silent)
+    assert "Its schema names no arguments, and excludes none" in help_text("a", silent)
+    assert "It takes no arguments." not in help_text("a", silent)
+    assert "t(x?: string, …: integer)" == signature(
+        tool({"x": {"type": "string"}}, additionalProperties={"type": "integer"})
     )
 
 
