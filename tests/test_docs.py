@@ -17,6 +17,7 @@ import pytest
 from tasak import bodies, errors, wire
 from tasak.cli.main import cli
 from tasak.core.app_definition import COMMON_KEYS, FOREIGN_KEYS, TRANSPORTS, ToolRule
+from tasak.core.arguments import BEFORE_APP
 from tasak.core.config import Loader
 from tasak.core.gateway import Gateway
 from tasak.core.keyring import Unread
@@ -135,6 +136,12 @@ def test_every_exit_status_is_named():
     used = {str(kind.exit_status) for kind in errors.error_types()} | {str(errors.TOOL_ERROR_EXIT)} | OF_THE_SHELL
     assert used | KEPT == set(documented)
     assert {status for status, meaning in documented.items() if "kept for later" in meaning} == KEPT
+
+
+def test_every_option_of_ours_is_known_where_it_is_misplaced():
+    named = {name.removeprefix("--") for name in options(cli) if name.startswith("--")}
+
+    assert named - {"help", "version"} == BEFORE_APP
 
 
 def test_every_command_has_a_section_that_names_its_options():

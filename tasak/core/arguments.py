@@ -20,6 +20,9 @@ SOURCE_LENGTH = 4096
 
 TRUTH = {"true": True, "false": False}
 
+# Options of `tasak` itself: whoever puts one behind the app is told where it belongs.
+BEFORE_APP = frozenset({"json", "timeout", "session", "call-id", "no-daemon", "debug"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
@@ -161,11 +164,12 @@ class ArgumentReader:
                 self._refuse(f"{label(name)} cannot be sent: {flaw}")
             parameter = self._taken.named.get(name) or self._taken.others
             if parameter is None:
-                self._refuse(f"unknown argument {shown(name)}", meant=self._nearest_label(name))
+                self._refuse(f"unknown argument {shown(name)}", hint=did_you_mean(self._nearest_label(name)))
             if not parameter.accepts(value):
                 choices = [choice for choice in parameter.choices if isinstance(choice, str)]
                 close = nearest(value, choices) if isinstance(value, str) else None
-                self._refuse(expected(replace(parameter, name=name), shown(value)), meant=close and shown(close))
+                meant = shown(close) if close else None
+                self._refuse(expected(replace(parameter, name=name), shown(value)), hint=did_you_mean(meant))
         missing = [each for each in self._taken.named.values() if each.required and each.name not in arguments]
         if missing:
             names = ", ".join(f"{label(each.name)} ({kind(each)})" for each in missing)
@@ -173,8 +177,7 @@ class ArgumentReader:
 
     def _refuse_mistakes(self, given: Given) -> None:
         if given.form == "mistake":
-            name = given.word.lstrip("-").partition("=")[0].removesuffix(":")
-            self._refuse(given.text, meant=None if given.parameter else self._nearest_label(name))
+            self._refuse(given.text, hint=None if given.parameter else self._hint(given.word))
         # The name of a file that `--args` is read from is the caller's own affair.
         if given.parameter and (has_lone_surrogate(given.parameter.name) or has_lone_surrogate(given.text)):
             self._refuse(f"{label(given.parameter.name)}: expected UTF-8, got {shown(given.text)}")
@@ -212,12 +215,34 @@ class ArgumentReader:
         close = nearest(name, self._taken.named)
         return None if close is None else label(close)
 
+    def _hint(self, word: str) -> str | None:
+        """What may have been meant by a word that is for no parameter."""
+        if place := place_of(word, self._app):
+            return f"{place};"
+        if close := self._nearest_label(word.lstrip("-").partition("=")[0].removesuffix(":")):
+            return did_you_mean(close)
+        name = next(iter(self._taken.named), None)
+        is_value = not word.startswith("-") and "=" not in word
+        return f"each value has its name before it, as in {label(name)} VALUE;" if is_value and name else None
+
     def _about(self, message: str) -> str:
         return f"{one_line(self._app)} {one_line(tool_name(self._tool))}: {message}"
 
-    def _refuse(self, message: str, *, meant: str | None = None) -> NoReturn:
+    def _refuse(self, message: str, *, hint: str | None = None) -> NoReturn:
         usage = f"usage: {signature(self._tool)}"
-        raise BadArguments(self._about(message), fix=f"did you mean {meant}? {usage}" if meant else usage) from None
+        raise BadArguments(self._about(message), fix=f"{hint} {usage}" if hint else usage) from None
+
+
+def did_you_mean(close: str | None) -> str | None:
+    return close and f"did you mean {close}?"
+
+
+def place_of(word: str, app: str) -> str | None:
+    """Where an option of ours belongs, for one that stands behind the app."""
+    name = word.removeprefix("--").partition("=")[0]
+    if not word.startswith("--") or name not in BEFORE_APP:
+        return None
+    return f"--{name} stands before the app, as in `tasak --{name} … {one_line(app)}`"
 
 
 def expected(parameter: Parameter, got: str, *, what: str = "", why: str = "") -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tasak.core import policy
 from tasak.core.app import App
-from tasak.core.arguments import ArgumentReader
+from tasak.core.arguments import ArgumentReader, place_of
 from tasak.core.clock import Clock, since_boot
 from tasak.core.connection import Connection, contained, with_last_words
 from tasak.core.connection_manager import ConnectionManager, Lease
@@ -260,10 +260,8 @@ async def tools_with(lease: Lease, locks: ToolLocks, name: str, *, anew: bool) -
         raise policy.ambiguous(app, [name])
     if name not in tools.by_name:
         near = nearest(name, [tool for tool in tools.by_name if policy.is_allowed(app, tool)])
-        raise UnknownTool(
-            f"{app.name} has no tool {name!r}",
-            fix=f"did you mean {near!r}?" if near else f"`tasak {app.name}` lists its tools",
-        )
+        hint = f"did you mean {near!r}?" if near else f"`tasak {app.name}` lists its tools"
+        raise UnknownTool(f"{app.name} has no tool {name!r}", fix=place_of(name, app.name) or hint)
     return tools
 
 

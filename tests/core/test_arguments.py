@@ -207,6 +207,28 @@ def test_what_json_does_not_call_a_number_is_none(text):
     assert "--ratio: expected number, got " in refusal(f"--ratio={text}").message
 
 
+@pytest.mark.parametrize("word", ["--json", "--timeout=3", "--session", "--call-id", "--no-daemon", "--debug"])
+def test_an_option_of_ours_behind_the_app_is_told_where_it_belongs(word):
+    option = word.partition("=")[0]
+
+    failure = refusal(word, described=tool({"a": {"type": "string"}}))
+
+    assert f"app t: unknown flag {option}" == failure.message
+    assert f"{option} stands before the app, as in `tasak {option} … app`; usage: t(a?: string)" == failure.fix
+
+
+def test_a_parameter_that_is_named_like_an_option_of_ours_is_the_tools():
+    assert {"json": True} == given_to(tool({"json": {"type": "boolean"}}), "--json")
+
+
+def test_a_value_without_a_name_is_told_that_it_wants_one():
+    fix = refusal("1", described=tool({"a": {"type": "integer"}})).fix
+
+    assert "each value has its name before it, as in --a VALUE; usage: t(a?: integer)" == fix
+    assert "usage: t()" == refusal("1", described=tool({})).fix
+    assert "usage: t(a?: integer)" == refusal("--args", '{"zzz": 1}', described=tool({"a": {"type": "integer"}})).fix
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
