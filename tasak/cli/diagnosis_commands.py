@@ -62,7 +62,7 @@ def connections(asked: Asked) -> int:
             text(each.get("calls")),
             text(each.get("pid")),
             memory(each.get("processes") or []),
-            text(each.get("last_error")).partition("\n")[0],
+            last_error(each).partition("\n")[0],
         )
         for each in found["connections"]
     ]
@@ -129,7 +129,7 @@ def print_ping(found: Mapping[str, Any]) -> None:
             f"process {each['pid']}" if each.get("pid") else None,
             f"answered in {each['latency_ms']:g} ms" if each.get("latency_ms") is not None else None,
             each.get("ping_error"),
-            each.get("last_error"),
+            last_error(each) if each.get("last_error") else None,
         )
         output.print_line(inert(f"  {', '.join(part for part in known if part)}"))
 
@@ -144,6 +144,13 @@ def text(value: Any) -> str:
 
 def duration(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.1f} s"
+
+
+def last_error(found: Mapping[str, Any]) -> str:
+    """With the first line, of a call that was lost, how long ago that was."""
+    line, newline, rest = text(found.get("last_error")).partition("\n")
+    when = "" if found.get("last_loss") is None else f" ({duration(found['last_loss'])} ago)"
+    return f"{line}{when}{newline}{rest}"
 
 
 def memory(processes: list[Mapping[str, Any]]) -> str:

@@ -76,6 +76,9 @@ class Connection:
         self.used_at = self.opened_at
         self.succeeded_at: float | None = None
         self.problem: TasakError | None = None
+        self.lost: TasakError | None = None
+        """Why the last of its calls whose outcome is unknown has no answer."""
+        self.lost_at: float | None = None
         self.has_told_pins = False
         """Whether a caller has heard which packages its command leaves open."""
         self.tools = ToolCache(clock)
@@ -191,6 +194,13 @@ class Connection:
         self.answered += 1
         self.succeeded_at = self._clock()
         self._on_answer(self)
+
+    def note_loss(self, problem: OutcomeUnknown) -> None:
+        """A call may have run, and has no answer: whoever looks at the machine later is to see that."""
+        self.lost = problem
+        self.lost_at = self._clock()
+        # What the peer wrote last, below the first line, is in the app's own log.
+        self._host.log.warning("%s", problem.message.partition("\n")[0])
 
     def stop(self) -> None:
         """Begin to close; calls that are under way lose their session."""

@@ -22,7 +22,7 @@ Report = dict[str, Any]
 def describe(connection: Connection, now: float) -> Report:
     """One connection: what it is, how it is, what it did. Times are seconds ago; no argument or secret is in it."""
     session = connection.session
-    problem = connection.sign_in_needed or connection.problem
+    problem = connection.sign_in_needed or connection.problem or connection.lost
     return {
         "id": connection.id,
         "app": connection.app.name,
@@ -43,6 +43,7 @@ def describe(connection: Connection, now: float) -> Report:
         "server_info": session.server_info if session else None,
         "last_success": ago(connection.succeeded_at, now),
         "last_error": problem.message if problem else None,
+        "last_loss": ago(connection.lost_at, now),
     }
 
 

@@ -210,26 +210,14 @@ class ToolService:
     async def _send(
         self, lease: Lease, call: ToolCall, given: Mapping[str, Any], deadline: Deadline
     ) -> Mapping[str, Any]:
-        limits = call.app.limits
         connection = lease.connection
-        async with turn(connection, limits.call_timeout):
+        async with turn(connection, call.app.limits.call_timeout):
             connection.calls += 1
             try:
-                async with asyncio.timeout_at(deadline.begin()):
-                    result = await ask_peer(
-                        lease,
-                        "tools/call",
-                        {"name": call.tool, "arguments": given},
-                        timeout=limits.call_timeout,
-                        on_progress=call.on_progress,
-                    )
-            except TimeoutError:
-                raise CallTimedOut(
-                    f"{call.app.name} {call.tool}: still at work after {limits.call_timeout_max:g} s",
-                    fix="it may have run; raise call_timeout_max in the config if it needs longer",
-                ) from None
-            except (OutcomeUnknown, NotExecuted, SignInNeeded, Usage) as problem:
-                raise explained(problem, call, lease) from problem
+                result = await asked(lease, call, given, deadline)
+            except OutcomeUnknown as problem:
+                connection.note_loss(problem)
+                raise
         connection.note_answer()
         if result.get("resultType") == "input_required":
             raise InputNeeded(
@@ -237,6 +225,27 @@ class ToolService:
                 fix="give it what it asks for as arguments, if the tool takes them: tasak cannot answer it",
             )
         return result
+
+
+async def asked(lease: Lease, call: ToolCall, given: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
+    """The server's result; what goes wrong names app and tool."""
+    limits = call.app.limits
+    try:
+        async with asyncio.timeout_at(deadline.begin()):
+            return await ask_peer(
+                lease,
+                "tools/call",
+                {"name": call.tool, "arguments": given},
+                timeout=limits.call_timeout,
+                on_progress=call.on_progress,
+            )
+    except TimeoutError:
+        raise CallTimedOut(
+            f"{call.app.name} {call.tool}: still at work after {limits.call_timeout_max:g} s",
+            fix="it may have run; raise call_timeout_max in the config if it needs longer",
+        ) from None
+    except (OutcomeUnknown, NotExecuted, SignInNeeded, Usage) as problem:
+        raise explained(problem, call, lease) from problem
 
 
 async def tools_with(lease: Lease, locks: ToolLocks, name: str, *, anew: bool) -> Tools:

@@ -12,6 +12,7 @@ from tasak.core.tool_service import Answer
 from tasak.core.trust import TrustBook
 from tasak.errors import (
     BadArguments,
+    CallTimedOut,
     ConnectFailed,
     Denied,
     ServerError,
@@ -145,6 +146,33 @@ async def test_a_deep_ping_that_fails_says_why_and_what_the_server_said(pool):
     assert ("ready", False, None) == (found["state"], found["ok"], found["latency_ms"])
     assert "not now (JSON-RPC error -32603)" == found["ping_error"]
     assert ["tired"] == found["stderr"]
+
+
+async def test_a_ping_tells_of_the_last_call_that_was_lost(pool, caplog):
+    pool.define()
+    with pytest.raises(CallTimedOut):
+        await soon(pool.gateway.call(request(pool, tool="sleep", arguments={"seconds": 60}, timeout=0.3)))
+    pool.clock.advance(5)
+    await call(pool, "counter")
+
+    answer = await ping(pool)
+
+    (found,) = answer["connections"]
+    lost = "fast sleep: no answer to tools/call within 0.3 s"
+    assert answer["ok"]
+    assert (lost, 5.0, 0.0) == tuple(found[key] for key in ("last_error", "last_loss", "last_success"))
+    assert [lost] == [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+async def test_a_server_that_dies_in_a_call_is_named_in_the_log_without_its_words(pool, caplog):
+    pool.script("def tools_call(message): complain('token 12345'); sys.exit(3)")
+    with pytest.raises(SessionLost) as raised:
+        await call(pool, "give", "scripted")
+
+    assert "token 12345" in raised.value.message
+    assert [raised.value.message.partition("\n")[0]] == [
+        record.message for record in caplog.records if record.levelname == "WARNING"
+    ]
 
 
 async def test_a_ping_opens_a_connection_where_it_is_asked_to(pool):
