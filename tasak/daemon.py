@@ -25,7 +25,7 @@ from tasak.errors import BadConfig, DaemonAway, TasakError
 from tasak.failure import of_loop, of_thread
 from tasak.importing import load
 from tasak.locking import has_locked_by
-from tasak.paths import StateDir, open_private, read_private, write_private
+from tasak.paths import StateDir, open_private, write_private
 from tasak.wire import BACKLOG, DRAIN
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ async def serve(
     gateway.manager.start_cleanup()
     endings = Endings(service, stop, DRAIN)
     endings.listen()
+    if predecessor := state.last_pid():
+        log.warning("the daemon before this one, process %d, did not stop by itself: killed, or crashed", predecessor)
     # From here on somebody may know where to send a signal.
     with using(state):
         write_private(state.pid_file, f"{os.getpid()}\n")
@@ -214,17 +216,9 @@ async def leave(state: StateDir, own: os.stat_result, entrances: "Sequence[Entra
         await entrance.close()
     if has_socket and is_still(state.socket, own):
         state.socket.unlink()
-    if is_ours(state.pid_file):
+    if state.last_pid() == os.getpid():  # after us, another daemon may have written it
         state.pid_file.unlink()
         state.token.unlink(missing_ok=True)
-
-
-def is_ours(pid_file: Path) -> bool:
-    """Whether it names us: after us, another daemon may have written it."""
-    try:
-        return read_private(pid_file) == f"{os.getpid()}\n"
-    except (OSError, BadConfig):
-        return False
 
 
 def is_still(path: Path, own: os.stat_result) -> bool:

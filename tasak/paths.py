@@ -19,6 +19,9 @@ PRIVATE_FILE = 0o600
 # Nothing is below it, and not even root can make something there.
 NO_HOME = Path("/dev/null")
 
+# In digits: more are none.
+LONGEST_PID = 10
+
 # What opening says of a link, of a pipe or socket that nobody reads from, and of a folder.
 NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
 
@@ -140,6 +143,15 @@ class StateDir:
         """
         with contextlib.suppress(FileNotFoundError):
             require_private(self.root)
+
+    def last_pid(self) -> int | None:
+        """The process that the pid file names: a hint of which daemon runs, or ended without taking the file along."""
+        try:
+            text = read_private(self.pid_file).strip()
+        except (OSError, BadConfig):
+            return None
+        is_number = text.isascii() and text.isdigit() and len(text) <= LONGEST_PID
+        return (int(text) or None) if is_number else None
 
     def disable(self) -> None:
         """Have no call start a daemon. Whatever stands there already will do; nothing is followed.

@@ -352,6 +352,8 @@ def test_what_a_dead_daemon_left_is_replaced(home):
     with Daemon(home) as daemon:
         assert daemon.process.pid == daemon.health()["pid"]
         assert daemon.process.pid == int(state.pid_file.read_text())
+        first = daemon.log()[0]
+        assert "the daemon before this one, process 1, did not stop by itself: killed, or crashed" == first["event"]
 
 
 def test_a_daemon_takes_nothing_along_that_is_another_ones(home):

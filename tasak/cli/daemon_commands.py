@@ -157,11 +157,28 @@ def report(asked: Asked, state: StateDir) -> Mapping[str, Any]:
         found["fix"] = problem.fix or "`tasak doctor` says what is wrong"
         if failure := start_failures.last(state):
             found["failed_start"] = failure.said
+        found.update(of_the_silent(state))
     if state.is_disabled:
         found["disabled"] = f"calls do not start it: {state.disabled} is there"
     elif is_set("TASAK_NO_DAEMON"):
         found["disabled"] = "calls do not start it: TASAK_NO_DAEMON is set"
     return found
+
+
+def of_the_silent(state: StateDir) -> Mapping[str, Any]:
+    """Which process does not answer, or ended without a word."""
+    try:
+        connection = launcher.connect(state)
+    except DaemonAway:
+        return {}
+    if connection:
+        with connection:
+            pid = stopper.listener_pid(connection)
+        return {"pid": pid} if pid else {}
+    last = state.last_pid()
+    if not last or not stopper.is_gone(state):
+        return {}
+    return {"ended": f"the last one, process {last}, did not stop by itself: killed, or crashed"}
 
 
 def as_words(value: Any) -> str:

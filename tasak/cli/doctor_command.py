@@ -12,7 +12,7 @@ from tasak.cli import output
 from tasak.cli.asked import Asked, working_directory
 from tasak.cli.daemon_road import refuse_what_others_can_change
 from tasak.cli.options import with_json
-from tasak.client import client, launcher
+from tasak.client import client, launcher, stopper
 from tasak.errors import BadConfig, DaemonAway
 from tasak.paths import StateDir
 
@@ -68,12 +68,14 @@ def findings(state: StateDir, gateway: "Gateway") -> "Iterator[Finding]":
     except DaemonAway as problem:
         yield Finding.of("daemon", problem)
         connection = None
+    pid = stopper.listener_pid(connection) if connection else None
     try:
         health = health_of(connection) if connection else None
     except DaemonAway as problem:
-        yield Finding("daemon", f"the daemon that runs does not answer: {problem.message}", "tasak daemon restart")
+        what = f"the daemon that runs{f', process {pid},' if pid else ''} does not answer: {problem.message}"
+        yield Finding("daemon", what, "tasak daemon restart")
     yield from daemon.findings(health) if health else daemon.of_start(state)
-    yield from daemon.of_port(env, health)
+    yield from daemon.of_port(env, health, pid)
 
 
 def health_of(connection: socket.socket) -> Mapping[str, Any]:

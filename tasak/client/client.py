@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, unquote
 
@@ -166,7 +166,7 @@ def ask(
         except TimeoutError as problem:
             raise hung(timeout or 0.0) from problem
         except (HTTPException, OSError, EOFError) as problem:
-            raise DaemonAway(f"the daemon broke off its answer ({problem!r})") from problem
+            raise DaemonAway(broken_off(problem)) from problem
 
 
 def as_segment(app: str) -> str:
@@ -235,6 +235,10 @@ def hung(seconds: float) -> DaemonAway:
 
 
 def lost(problem: BaseException) -> DaemonLost:
-    return DaemonLost(
-        f"the daemon broke off its answer ({problem!r})", fix="the call may have run: look before you repeat it"
-    )
+    return DaemonLost(broken_off(problem), fix="the call may have run: look before you repeat it")
+
+
+def broken_off(problem: BaseException) -> str:
+    """What happened; its reason too, unless that is no more than the end of the connection."""
+    is_end = isinstance(problem, (ConnectionError, EOFError, IncompleteRead))
+    return "the daemon broke off its answer" + ("" if is_end else f" ({problem!r})")

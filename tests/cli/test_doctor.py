@@ -314,6 +314,14 @@ def test_who_has_the_port_is_named(shell):
     assert "end that, or set TASAK_DAEMON_PORT to another port or to off" == found[2]
 
 
+def test_a_daemon_that_does_not_answer_may_have_its_own_port():
+    with listener() as port:
+        env = {"TASAK_DAEMON_PORT": str(port)}
+
+        assert [] == list(daemon.of_port(env, None, os.getpid()))
+        assert 1 == len(list(daemon.of_port(env, None, None)))
+
+
 @pytest.mark.slow
 def test_a_port_that_is_none_is_a_finding(shell):
     assert [

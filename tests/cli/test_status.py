@@ -1,5 +1,7 @@
 """`tasak daemon status` where something is wrong: it names the command that mends it."""
 
+import pytest
+
 from tests.shell import Shell
 
 
@@ -43,3 +45,21 @@ def test_what_a_daemon_that_is_gone_has_left_is_no_daemon(shell: Shell) -> None:
     found = shell.json("daemon", "status")
 
     assert (False, "tasak daemon start") == (found["running"], found["fix"])
+    assert "the last one, process 1, did not stop by itself: killed, or crashed" == found["ended"]
+
+
+def test_a_daemon_that_was_stopped_has_ended_as_it_should(shell: Shell) -> None:
+    shell("daemon", "start")
+    shell("daemon", "stop")
+
+    assert "ended" not in shell.json("daemon", "status")
+
+
+@pytest.mark.parametrize("text", ["", "x\n", "-1\n", "9" * 5000])
+def test_a_pid_file_that_names_no_process_says_nothing(shell: Shell, text: str) -> None:
+    state = shell.home / ".tasak"
+    state.mkdir(mode=0o700)
+    (state / "daemon.pid").touch(mode=0o600)
+    (state / "daemon.pid").write_text(text)
+
+    assert "ended" not in shell.json("daemon", "status")

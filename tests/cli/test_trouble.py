@@ -65,8 +65,19 @@ def test_a_hung_daemon_is_told_by_status_and_ended_by_stop(shell: Shell, hung: p
     assert 4 == told.returncode
     assert "problem      the daemon does not answer" in told.stdout
     assert "fix          tasak daemon restart\n" in told.stdout
+    assert f"pid          {hung.pid}\n" in told.stdout
     assert 0 == stopped.returncode
     assert not is_alive(hung)
+
+
+def test_a_hung_daemon_is_told_by_doctor_and_not_as_another_that_has_its_port(
+    shell: Shell, hung: psutil.Process
+) -> None:
+    found = shell.json("doctor")["findings"]
+
+    (about,) = [each for each in found if each["check"] in ("daemon", "port")]
+    assert about["what"].startswith(f"the daemon that runs, process {hung.pid}, does not answer: ")
+    assert "tasak daemon restart" == about["fix"]
 
 
 def test_a_daemon_that_is_killed_in_a_call_leaves_its_outcome_unknown(shell: Shell, witness: Witness) -> None:
@@ -77,7 +88,7 @@ def test_a_daemon_that_is_killed_in_a_call_leaves_its_outcome_unknown(shell: She
     _, said = call.communicate(timeout=PATIENCE)
 
     assert 6 == call.returncode
-    assert b"may have run" in said
+    assert b"tasak: the daemon broke off its answer\n  the call may have run: look before you repeat it\n" == said
     assert ["sleep"] == witness.says()
 
 

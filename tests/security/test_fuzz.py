@@ -9,7 +9,6 @@ import math
 import unicodedata
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -29,7 +28,6 @@ from tasak.core.exchange import Exchange
 from tasak.core.schema import TooMuch, weight
 from tasak.core.strict_json import MAX_DEPTH as DEEPEST
 from tasak.core.strict_json import Flawed, NotJson, from_json
-from tasak.daemon import is_ours
 from tasak.errors import BadConfig, BadRequest, TasakError
 from tasak.inert import inert, inert_json, one_line
 from tasak.paths import StateDir
@@ -490,11 +488,14 @@ def test_a_damaged_file_of_sign_ins_is_an_error_that_names_it(examples, tmp_path
 
 
 @runs
-def test_a_damaged_pid_file_is_not_ours(examples, tmp_path):
-    path = Path(tmp_path / "daemon.pid")
+def test_a_damaged_pid_file_names_a_process_or_none(examples, tmp_path):
+    state = StateDir(tmp_path)
+    state.create()
 
     @holds_for(examples, st.binary(max_size=20) | st.integers().map(lambda pid: f"{pid}\n".encode()))
     def _(content: bytes) -> None:
-        path.write_bytes(content)
+        state.pid_file.write_bytes(content)
 
-        assert isinstance(is_ours(path), bool)
+        pid = state.last_pid()
+
+        assert pid is None or 0 < pid < 10**10

@@ -31,8 +31,11 @@ def of_start(state: StateDir) -> Iterator[Finding]:
         yield Finding("daemon", failure.said, "`tasak daemon start` tries again")
 
 
-def of_port(env: Mapping[str, str], health: Mapping[str, Any] | None) -> Iterator[Finding]:
-    """The port, where somebody else has it. A daemon that runs knows whether it has its own."""
+def of_port(env: Mapping[str, str], health: Mapping[str, Any] | None, pid: int | None) -> Iterator[Finding]:
+    """The port, where somebody else has it.
+
+    A daemon that runs knows whether it has its own; one that does not answer, process `pid`, may have it, too.
+    """
     try:
         settings = daemon_settings(env)
     except BadConfig as problem:
@@ -41,8 +44,8 @@ def of_port(env: Mapping[str, str], health: Mapping[str, Any] | None) -> Iterato
     if settings.port is None or (health and not str(health.get("tcp")).startswith("not on")):
         return
     host = "127.0.0.1" if settings.host == "localhost" else settings.host
-    if is_taken(host, settings.port):
-        what = f"port {settings.port} of {host} is taken by {holder_of(settings.port)}: the API is at the socket alone"
+    if is_taken(host, settings.port) and (holder := holder_of(settings.port)) != (pid or 0):
+        what = f"port {settings.port} of {host} is taken by {named(holder)}: the API is at the socket alone"
         yield Finding("port", what, f"end that, or set {PORT_VARIABLE} to another port or to off")
 
 
@@ -57,15 +60,26 @@ def is_taken(host: str, port: int) -> bool:
     return False
 
 
-def holder_of(port: int) -> str:
-    """Who listens, as far as the machine lets us know."""
+def holder_of(port: int) -> int | None:
+    """The process that listens, as far as the machine lets us know."""
     # Lazy: only who looks for it should pay for it.
     import psutil
 
     try:
         for each in psutil.net_connections("tcp"):
             if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid:
-                return f"process {each.pid} ({psutil.Process(each.pid).name()})"
+                return int(each.pid)
     except psutil.Error:
         pass
-    return "a process of another user, or one that cannot be seen"
+    return None
+
+
+def named(pid: int | None) -> str:
+    import psutil
+
+    if pid is None:
+        return "a process of another user, or one that cannot be seen"
+    try:
+        return f"process {pid} ({psutil.Process(pid).name()})"
+    except psutil.Error:
+        return f"process {pid}"
