@@ -27,6 +27,11 @@ WEIGHED_TEXT = 256
 
 UNREADABLE = {"additionalProperties": True}
 
+# What a value has to be besides its type, in the words of JSON Schema.
+RULES = ("format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
+# Objects in objects in objects: what lies deeper is not told.
+MOST_LEVELS = 3
+
 
 class Missing:
     """The type of `MISSING`: where a schema says nothing, since what it says may be null."""
@@ -51,6 +56,7 @@ class Parameter:
     choices: tuple[Any, ...] = ()
     item_types: frozenset[str] = frozenset()
     item_choices: tuple[Any, ...] = ()
+    rules: tuple[tuple[str, str | int | float], ...] = ()
 
     @property
     def is_switch(self) -> bool:
@@ -75,6 +81,17 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """What lies in an object, or in each item of an array: a value, and what lies in that.
+
+    Without a name it stands for all that have no name of their own.
+    """
+
+    value: Parameter
+    members: tuple["Member", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What a tool takes: parameters by name, and what others may be; None where it takes no others."""
 
@@ -94,6 +111,26 @@ def inputs(tool: Mapping[str, Any], allowance: "Allowance | None" = None) -> Inp
     if allowance:
         allowance.left -= reader.spent
     return found
+
+
+def members(tool: Mapping[str, Any]) -> dict[str, tuple[Member, ...]]:
+    """What lies in each parameter, for a reader; nobody checks that."""
+    return SchemaReader(tool.get("inputSchema")).members()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Properties:
+    """What schemas say of the members of an object, before it is read."""
+
+    schemas: dict[str, list[Any]]
+    required: Mapping[str, None]
+    others: list[Any]
+    are_named: bool
+    """Whether there are `properties` at all."""
+
+    @property
+    def are_open(self) -> bool:
+        return bool(self.others) and (self.others[0] is True or isinstance(self.others[0], dict))
 
 
 @dataclass(slots=True)
@@ -169,19 +206,50 @@ class SchemaReader:
         return MAX_NODES - self._left
 
     def inputs(self) -> Inputs:
+        found = self._properties([self._root])
+        # MCP 2025-11-25, Tool.inputSchema: `{"type": "object"}` "accepts any object (including with properties)".
+        is_silent = not found.are_named and not found.others
+        others = found.others[:1] if found.are_open else [True] if is_silent else None
+        return Inputs(
+            named=self._parameters(found),
+            others=None if others is None else self._parameter("", others, is_required=False),
+            is_silent=is_silent,
+        )
+
+    def members(self) -> dict[str, tuple[Member, ...]]:
+        found = self._properties([self._root])
+        return {name: self._members(schemas, MOST_LEVELS) for name, schemas in found.schemas.items()}
+
+    def _members(self, schemas: list[Any], levels: int) -> tuple[Member, ...]:
+        if not levels:
+            return ()
+        found = self._properties([inner for schema in schemas for inner in self._items(schema) or [schema]])
+        named = [
+            Member(value=value, members=self._members(found.schemas[name], levels - 1))
+            for name, value in self._parameters(found).items()
+        ]
+        others = self._parameter("", found.others[:1], is_required=False) if found.are_open else None
+        # That anything else may be there is no news.
+        return (*named, Member(value=others)) if others and (others.types or others.choices) else tuple(named)
+
+    def _items(self, schema: Any) -> list[Any]:
+        return [part["items"] for part, _ in self._parts(schema) if isinstance(part.get("items"), dict)]
+
+    def _properties(self, schemas: list[Any]) -> Properties:
+        """What all of them say together; where there are several, each may be the one that counts."""
         found: dict[str, list[Any]] = {}
         required: dict[str, None] = {}
         others: list[Any] = []
-        names_any = False
-        for part, is_certain in self._parts(self._root):
+        are_named = False
+        for part, is_certain in (each for schema in schemas for each in self._parts(schema)):
             properties, demanded = dict_of(part.get("properties")), list_of(part.get("required"))
-            names_any = names_any or isinstance(part.get("properties"), dict)
+            are_named = are_named or isinstance(part.get("properties"), dict)
             if not self._can_afford(0, len(properties) + len(demanded)):
                 others.insert(0, True)
                 continue
             for name, schema in properties.items():
                 found.setdefault(name, []).append(schema)
-            if is_certain:
+            if is_certain and len(schemas) == 1:
                 required |= {name: None for name in demanded if isinstance(name, str)}
             if part.get("patternProperties"):  # a server's regular expression is not ours to run
                 others.insert(0, True)
@@ -189,17 +257,13 @@ class SchemaReader:
                 others.append(part["additionalProperties"])
         for name in required:
             found.setdefault(name, [True])
-        named = {name: self._parameter(name, found[name], is_required=name in required) for name in found}
-        # MCP 2025-11-25, Tool.inputSchema: `{"type": "object"}` "accepts any object (including with properties)".
-        is_silent = not names_any and not others
-        if is_silent:
-            others = [True]
-        is_open = bool(others) and (others[0] is True or isinstance(others[0], dict))
-        return Inputs(
-            named=named,
-            others=self._parameter("", others[:1], is_required=False) if is_open else None,
-            is_silent=is_silent,
-        )
+        return Properties(schemas=found, required=required, others=others, are_named=are_named)
+
+    def _parameters(self, found: Properties) -> dict[str, Parameter]:
+        return {
+            name: self._parameter(name, schemas, is_required=name in found.required)
+            for name, schemas in found.schemas.items()
+        }
 
     def _parameter(self, name: str, schemas: list[Any], *, is_required: bool) -> Parameter:
         reading = reduce(Reading.or_else, [self._read(schema) for schema in schemas])
@@ -218,6 +282,14 @@ class SchemaReader:
             choices=reading.choices,
             item_types=items.types,
             item_choices=items.choices,
+            rules=tuple(
+                {
+                    rule: part[rule]
+                    for part in reversed(said)
+                    for rule in RULES
+                    if isinstance(part.get(rule), (str, int, float))
+                }.items()
+            ),
         )
 
     def _parts(
@@ -234,8 +306,11 @@ class SchemaReader:
             target, path = self._follow(schema["$ref"], seen)
             yield from self._parts(target, is_certain=is_certain, seen=path, depth=depth + 1)
         for key in ("allOf", "anyOf", "oneOf"):
-            for branch in list_of(schema.get(key)):
-                yield from self._parts(branch, is_certain=is_certain and key == "allOf", seen=seen, depth=depth + 1)
+            branches = list_of(schema.get(key))
+            # "Or null" is no other way to be what it is.
+            holds = key == "allOf" or len([branch for branch in branches if branch != {"type": "null"}]) == 1
+            for branch in branches:
+                yield from self._parts(branch, is_certain=is_certain and holds, seen=seen, depth=depth + 1)
 
     def _read(self, schema: Any, seen: frozenset[str] = frozenset(), depth: int = 0) -> Reading:
         if not isinstance(schema, dict) or not self._can_afford(depth):

@@ -4,9 +4,10 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from tasak.core.schema import MISSING, TYPES, Allowance, Inputs, Parameter, dict_of, inputs, text_of
+from tasak.core.schema import MISSING, TYPES, Allowance, Inputs, Member, Parameter, dict_of, inputs, members, text_of
 from tasak.inert import inert, inert_json, one_line
 from tasak.wire import RESERVED
 
@@ -34,12 +35,16 @@ SHOWN_LENGTH = 60
 DEFAULT_LENGTH = 40
 HELP_LENGTH = 1000
 EXAMPLE_LENGTH = 120
+MEMBER_LENGTH = 300
+# Of what lies in the objects that a tool takes; and what an example may hold of it.
+MOST_MEMBERS = 80
+OBJECT_LENGTH = 500
 
 # What the schemas of one list may take to read, some seconds; small ones that refer to themselves take minutes.
 MOST_READ = 500_000
 
 SAMPLES: Mapping[str, Any] = {
-    "string": "text", "integer": 1, "number": 1.5, "boolean": True, "object": {}, "array": [], "null": None,
+    "string": "text", "integer": 1, "number": 1.5, "boolean": True, "array": [], "null": None,
 }  # fmt: skip
 
 
@@ -66,7 +71,15 @@ def signature(tool: Mapping[str, Any], allowance: Allowance | None = None) -> st
 def help_text(app: str, tool: Mapping[str, Any]) -> str:
     """All that there is to know of the tool, as plain text that ends with an example to run."""
     taken = inputs(tool)
-    lines = [line for parameter in taken.named.values() for line in help_lines(parameter)]
+    inside = members(tool)
+    left = MOST_MEMBERS
+    lines: list[str] = []
+    for name, parameter in taken.named.items():
+        within = list(islice(member_lines(inside.get(name, ()), "      "), left + 1))
+        lines += [*help_lines(parameter), *within[:left]]
+        if len(within) > left:
+            lines.append(f"      …  (all of it: `tasak --json {shlex.quote(app)}`)")
+        left = max(0, left - len(within))
     paragraphs = [
         intro(tool) or tool_name(tool),
         "\n".join(["Arguments:", *lines]) if lines else "It takes no arguments." if not taken.others else "",
@@ -78,11 +91,13 @@ def help_text(app: str, tool: Mapping[str, Any]) -> str:
 
 def example(app: str, tool: Mapping[str, Any]) -> str:
     """A command that calls the tool with all that it requires, quoted for a shell."""
+    inside = members(tool)
     required = [parameter for parameter in parameters(tool).values() if parameter.required]
-    if all(is_plain(parameter.name) for parameter in required):
-        words = [word for parameter in required for word in as_words(parameter, sample(parameter))]
+    samples = {parameter.name: sample(parameter, inside.get(parameter.name, ())) for parameter in required}
+    if all(is_plain(name) for name in samples):
+        words = [word for parameter in required for word in as_words(parameter, samples[parameter.name])]
     else:
-        words = ["--args", ascii_json({parameter.name: sample(parameter) for parameter in required})]
+        words = ["--args", ascii_json(samples)]
     return shlex.join(["tasak", *(["--"] if app in RESERVED else []), app, tool_name(tool), *words])
 
 
@@ -142,13 +157,38 @@ def help_lines(parameter: Parameter) -> Iterator[str]:
     remarks = [
         "required" if parameter.required else "",
         "may be repeated" if "array" in parameter.types else "",
+        *rules(parameter),
         "" if parameter.default is MISSING else f"default: {shown(parameter.default, HELP_LENGTH)}",
         "" if is_plain(parameter.name) else "only with --args",
     ]
-    remark = f"  ({', '.join(filter(None, remarks))})" if any(remarks) else ""
-    yield f"  {flag(parameter)}{remark}"
+    yield f"  {flag(parameter)}{in_brackets(remarks)}"
     if description := " ".join(parameter.description.split()):
         yield f"      {description}"
+
+
+def member_lines(inside: Iterable[Member], indent: str) -> Iterator[str]:
+    """What lies in an object, a line each: the names as JSON has them, since that is how they are written."""
+    for each in inside:
+        value = each.value
+        name = shown(value.name) if value.name else "…"
+        remarks = [
+            "required" if value.required else "",
+            *rules(value),
+            "" if value.default is MISSING else f"default: {shown(value.default)}",
+        ]
+        description = " ".join(value.description.split())
+        line = f"{name}: {kind(value, MEMBER_LENGTH)}{in_brackets(remarks)}{' - ' if description else ''}{description}"
+        yield f"{indent}{one_line(line, MEMBER_LENGTH)}"
+        yield from member_lines(each.members, indent + "  ")
+
+
+def rules(parameter: Parameter) -> list[str]:
+    return [f"{name}: {shown(value)}" for name, value in parameter.rules]
+
+
+def in_brackets(remarks: Iterable[str]) -> str:
+    said = ", ".join(filter(None, remarks))
+    return f"  ({said})" if said else ""
 
 
 def flag(parameter: Parameter) -> str:
@@ -162,7 +202,7 @@ def flag(parameter: Parameter) -> str:
 
 def notes(taken: Inputs) -> Iterator[str]:
     if taken.is_silent:
-        yield "Its schema names no arguments, and excludes none: --NAME VALUE gives a text."
+        yield "Its schema names no arguments, and excludes none: --NAME VALUE gives a string."
     elif taken.others:
         yield f"It takes other arguments too: --NAME {kind(taken.others)}."
     if name := next((name for name in taken.named if "_" in name and is_plain(name)), ""):
@@ -176,21 +216,33 @@ def is_plain(name: str) -> bool:
     return bool(name) and name.isprintable() and not name.startswith("-") and not set(" =") & set(name)
 
 
-def sample(parameter: Parameter) -> Any:
-    """A value that the parameter takes: what its schema proposes, else one of its type."""
+def sample(parameter: Parameter, inside: Iterable[Member] = ()) -> Any:
+    """A value that the parameter takes: what its schema proposes, else one of its type, with what that has to hold."""
     for value in (parameter.example, parameter.default, *parameter.choices):
         if value is not MISSING and value is not None and parameter.accepts(value) and is_short(value):
             return value
+    held = {each.value.name: sample(each.value, each.members) for each in inside if each.value.required}
+    if not is_short(held, OBJECT_LENGTH):
+        held = {}
     if parameter.is_array:
         item = Parameter(name="", types=parameter.item_types, choices=parameter.item_choices)
-        return [] if "array" in item.types else [sample(item)]
-    return next((SAMPLES[name] for name in TYPES if name in parameter.types), SAMPLES["string"])
+        return [] if "array" in item.types else [of_type(item, held)]
+    return of_type(parameter, held)
 
 
-def is_short(value: Any) -> bool:
+def of_type(parameter: Parameter, held: dict[str, Any]) -> Any:
+    """A value of the parameter's type; `held` where that may be an object."""
+    for choice in parameter.choices:
+        if choice is not None and parameter.accepts(choice) and is_short(choice):
+            return choice
+    name = next((name for name in TYPES if name in parameter.types), "object" if held else "string")
+    return held if name == "object" else SAMPLES[name]
+
+
+def is_short(value: Any, limit: int = EXAMPLE_LENGTH) -> bool:
     """Whether it is JSON, and JSON that fits into an example."""
     try:
-        return len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) <= EXAMPLE_LENGTH
+        return len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) <= limit
     except (RecursionError, TypeError, ValueError):
         return False
 

@@ -189,6 +189,70 @@ def test_help_names_every_flag_with_all_that_there_is_to_know():
     ) == shown
 
 
+ADDRESS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+ORDER = {
+    "customer": {
+        "type": "object",
+        "description": "Who orders",
+        "properties": {
+            "name": {"type": "string", "description": "The full\n name", "minLength": 1},
+            "address": {"anyOf": [{"$ref": "#/$defs/address"}, {"type": "null"}], "default": None},
+        },
+        "required": ["name"],
+    },
+    "lines": {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "properties": {
+                "sku": {"type": "string"},
+                "count": {"type": "integer", "minimum": 1, "maximum": 9},
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            },
+            "required": ["sku"],
+        },
+    },
+}
+
+
+def test_help_names_what_lies_in_objects_and_in_the_items_of_arrays():
+    shown = help_text("shop", tool(ORDER, ["customer", "lines"], **{"$defs": {"address": ADDRESS}}))
+
+    assert (
+        "Arguments:\n"
+        "  --customer object  (required)\n"
+        "      Who orders\n"
+        '      "name": string  (required, minLength: 1) - The full name\n'
+        '      "address": object|null  (default: null)\n'
+        '        "city": string  (required)\n'
+        "  --lines object[]  (required, may be repeated, minItems: 1)\n"
+        '      "sku": string  (required)\n'
+        '      "count": integer  (minimum: 1, maximum: 9)\n'
+        '      "labels": object\n'
+        "        …: string\n\n"
+    ) in shown
+    assert """  tasak shop t --customer '{"name": "text"}' --lines '[{"sku": "text"}]'\n""" in shown
+
+
+def test_help_ends_where_a_schema_does_not():
+    endless = {"type": "object", "properties": {"next": {"$ref": "#/$defs/endless"}}}
+    wide = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(500)}}
+
+    deep = help_text("a", tool({"x": {"$ref": "#/$defs/endless"}}, **{"$defs": {"endless": endless}}))
+    long = help_text("a", tool({"x": wide, "y": wide}))
+
+    assert 3 == deep.count('"next": object')
+    assert 80 == long.count('"p')
+    assert 2 == long.count("…  (all of it: `tasak --json a`)")
+
+
+def test_what_may_be_null_is_described_all_the_same():
+    nullable = {"anyOf": [{"type": "string", "description": "which", "format": "uri"}, {"type": "null"}]}
+
+    assert '  --x string|null  (format: "uri")\n      which\n' in help_text("a", tool({"x": nullable}))
+
+
 def test_a_tool_without_parameters_says_so():
     assert "It takes no arguments." in help_text("a", tool({}))
     assert "It takes other arguments too: --NAME integer." in help_text(
@@ -221,6 +285,8 @@ def test_a_tool_that_takes_anything_says_so():
         ({"args": {"type": "string"}, "help": {"type": "boolean"}}, "'args=text' help=true"),
         ({"two words": {"type": "integer"}}, """--args '{"two words": 1}'"""),
         ({"a": {"enum": [1, "b"]}}, "a:=1"),
+        ({"a": {"properties": {"b": {"type": "integer"}}, "required": ["b"]}}, """'a:={"b": 1}'"""),
+        ({"a": {"type": "object", "properties": {"b": {"enum": ["c"]}}, "required": ["b"]}}, """--a '{"b": "c"}'"""),
     ],
 )
 def test_the_example_gives_all_that_is_required(properties, words):
