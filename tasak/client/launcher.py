@@ -98,7 +98,7 @@ def require_enabled(state: StateDir) -> None:
         DaemonAway: the user has stopped it.
     """
     if state.is_disabled:
-        raise DaemonAway("the daemon is stopped", fix="tasak daemon start")
+        raise DaemonAway("the daemon is stopped, until `tasak daemon start`", fix="tasak daemon start")
 
 
 @contextmanager

@@ -88,7 +88,8 @@ def transport_of(raw: Mapping[str, Any], where: str) -> str:
         return implied[0]
     if implied:
         raise BadConfig(f"{where}: it has both 'command' and 'url'", fix="remove one, or say `transport:`")
-    raise BadConfig(f"{where}: it has neither 'command' nor 'url'", fix=_meant(raw) or "say `transport:`")
+    fix = _meant(raw) or "write `command:`, a program to start, or `url:`, where a server is; or say `transport:`"
+    raise BadConfig(f"{where}: it has neither 'command' nor 'url'", fix=fix)
 
 
 def check_keys(raw: Mapping[str, Any], options: Iterable[str], where: str) -> str | None:

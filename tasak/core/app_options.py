@@ -12,10 +12,15 @@ from referencing.exceptions import Unresolvable
 
 from tasak.core.digest import digest
 from tasak.errors import BadConfig, BrokenTransport
+from tasak.inert import one_line
 
 # JSON Schema's words for types, and ours.
 TYPES = {"array": "a list", "object": "a mapping", "boolean": "true or false", "string": "a string", "null": "null"}
 
+
+# What `expectation` says in words of its own; of the rest, what the plugin says of the option is of more use.
+SAID = ("type", "required", "enum", "additionalProperties", "unevaluatedProperties")
+DESCRIPTION_LENGTH = 200
 
 # So many apps that fit are not checked again; their options are kept as digests, since they may hold secrets.
 MEMORY = 1024
@@ -110,6 +115,9 @@ def expectation(problem: ValidationError) -> str:
 
 def advice(problem: ValidationError, path: str) -> str | None:
     wanted: Any = problem.validator_value
+    described = problem.schema.get("description") if isinstance(problem.schema, dict) else None
+    if problem.validator not in SAID and isinstance(described, str):
+        return one_line(f"{path.rpartition('.')[2]} is: {described}", DESCRIPTION_LENGTH)
     if problem.validator != "type" or "string" not in wanted:
         return None
     if isinstance(problem.instance, bool | None):

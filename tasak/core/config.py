@@ -300,7 +300,9 @@ class Config:
         known = [each.name for each in self.apps()]
         if close := nearest(name, known):
             return f"did you mean {close!r}?"
-        return f"configured are: {', '.join(known)}" if known else "configure it in a tasak.yaml"
+        if not any(file.path for file in self._sources):
+            return f"no tasak.yaml is here, above here, or in ~/.tasak: there is only {', '.join(known)}"
+        return f"configured are: {', '.join(known)}"
 
     def _define(self, name: str, file: ConfigFile) -> Definition:
         where = where_is(name, file)

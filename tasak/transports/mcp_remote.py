@@ -43,7 +43,11 @@ DESKTOP = (
 SCHEMA = {
     "type": "object",
     "properties": {
-        "url": {"description": "Where the server is", "type": "string", "pattern": r"^https?://\S+$"},
+        "url": {
+            "description": "Where the server is: http://… or https://…",
+            "type": "string",
+            "pattern": r"^https?://\S+$",
+        },
         "headers": {
             "description": "HTTP headers for each request",
             "type": "object",

@@ -142,7 +142,8 @@ class Site:
         if was_written:
             return SessionLost(f"the connection to {self.place} broke before the answer: {reason}")
         through = f" through the proxy {place(self._proxy)}" if self._proxy else ""
-        return NotExecuted(f"{self.place} cannot be reached{through}: {reason}", fix=fix)
+        doubt = f"is the server running, and is `{'proxy' if self._proxy else 'url'}:` right?"
+        return NotExecuted(f"{self.place} cannot be reached{through}: {reason}", fix=fix or doubt)
 
 
 class Written:

@@ -11,7 +11,11 @@ HEADER_VALUE = r"^[^\r\n\u0000]*$"
 WEB_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "url": {"description": "Where the server is", "type": "string", "pattern": "^https?://[^/]"},
+        "url": {
+            "description": "Where the server is: http://… or https://…",
+            "type": "string",
+            "pattern": "^https?://[^/]",
+        },
         "headers": {
             "description": "Headers of every request, such as `Authorization: Bearer ${TOKEN}`",
             "type": "object",
@@ -20,7 +24,7 @@ WEB_SCHEMA: dict[str, Any] = {
         },
         "auth": AUTH_SCHEMA,
         "proxy": {
-            "description": "The HTTP proxy to go through; the environment's proxies do not count",
+            "description": "The HTTP proxy to go through, http://… or https://…; the environment's do not count",
             "type": "string",
             "pattern": "^https?://[^/]",
         },

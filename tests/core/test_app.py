@@ -24,7 +24,10 @@ STDIO = {
 }
 HTTP = {
     "type": "object",
-    "properties": {"url": {"type": "string", "pattern": "^https?:"}, "headers": {"type": "object"}},
+    "properties": {
+        "url": {"description": "http://…", "type": "string", "pattern": "^https?:"},
+        "headers": {"type": "object"},
+    },
     "required": ["url"],
 }
 SCHEMAS: dict[str, Any] = {"stdio": STDIO, "http": HTTP, "no-schema": {"type": 3}, "dangling": {"$ref": "#/nowhere"}}
@@ -195,6 +198,13 @@ def test_a_disabled_app_says_so(world):
 )
 def test_options_are_held_against_the_transports_schema(world, app, expected):
     assert expected == world.refusal(app)
+
+
+def test_an_option_that_does_not_fit_is_told_what_the_plugin_says_of_it(world):
+    with pytest.raises(BadConfig, match="'url' does not fit") as raised:
+        world.resolve("{url: 'ftp://x'}")
+
+    assert "url is: http://…" == raised.value.fix
 
 
 @pytest.mark.parametrize(("value", "advice"), [("true", 'quote it: DEBUG: "true"'), ("~", 'quote it: DEBUG: "null"')])

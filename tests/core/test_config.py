@@ -233,6 +233,13 @@ def test_an_unknown_app_that_resembles_none_comes_with_those_configured(world):
     assert "configured are: demo, linear" == raised.value.fix
 
 
+def test_an_unknown_app_where_no_file_is_says_where_one_would_be_read(world):
+    with pytest.raises(UnknownApp) as raised:
+        world.load().resolve("xyz")
+
+    assert "no tasak.yaml is here, above here, or in ~/.tasak: there is only demo" == raised.value.fix
+
+
 def test_a_broken_file_breaks_only_itself(world):
     near = world.write(world.project / "tasak.yaml", "apps: {}\napps: {}")
     world.define(world.own, "mine")

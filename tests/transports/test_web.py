@@ -84,6 +84,7 @@ async def test_a_password_in_the_url_is_sent_and_never_shown(pool, server):
 
     assert server.requests[0].headers["Authorization"].startswith("Basic ")
     assert f"far echo: {server.url} cannot be reached: connection refused" == problem.message
+    assert "is the server running, and is `url:` right?" == problem.fix
 
 
 async def test_what_the_environment_says_of_proxies_and_passwords_does_not_count(pool, server, monkeypatch):
