@@ -25,6 +25,12 @@ from tasak.errors import BadArguments, Cancelled, InternalError, TasakError, Unk
 from tasak.failure import kind
 from tasak.wire import LONGEST_TIMEOUT, RESERVED
 
+# What is typed by those who expect such a command.
+INSTEAD = {
+    "call": "a call is `tasak APP TOOL --flag …`; ",
+    "list": "`tasak` lists the apps, and `tasak APP` the tools of one; ",
+}
+
 LAUNCHERS: dict[Launcher, str] = {"native": "native", "python": "Python"}
 
 
@@ -52,8 +58,10 @@ class AppGroup(click.Group):
             return args[0], app_command, args
         asked.drop_reply()
         if args[0] not in self.commands:
+            instead = INSTEAD.get(args[0], "")
             raise UnknownApp(
-                f"{args[0]} is a word of ours, kept for later", fix=f"`tasak -- {args[0]}` means an app of that name"
+                f"{args[0]} is a word of ours, kept for later",
+                fix=f"{instead}`tasak -- {args[0]}` means an app of that name",
             )
         return super().resolve_command(ctx, args)
 
@@ -161,9 +169,7 @@ def run(words: list[str], asked: Asked) -> int:
     except (output.ReaderGone, output.CannotWrite):
         raise
     except click.ClickException as problem:
-        return output.print_error(
-            BadArguments(problem.format_message(), fix="see `tasak --help`"), wants_json="--json" in words
-        )
+        return output.print_error(misused(problem), wants_json="--json" in words)
     except (KeyboardInterrupt, click.Abort):
         return output.print_error(Cancelled("cancelled"), wants_json=asked.wants_json)
     except TasakError as problem:
@@ -178,3 +184,15 @@ def run(words: list[str], asked: Asked) -> int:
             wants_json=asked.wants_json,
         )
     return status if isinstance(status, int) else 0
+
+
+def misused(problem: click.ClickException) -> BadArguments:
+    """What click refused, with where to look; a group without one of its commands is told what they are."""
+    context = getattr(problem, "ctx", None)
+    path = context.command_path if context else "tasak"
+    message, fix = problem.format_message(), f"see `{path} --help`"
+    if context and context.parent and isinstance(context.command, click.Group):
+        fix = f"there are: {', '.join(context.command.list_commands(context))}; {fix}"
+        if isinstance(problem, click.exceptions.NoArgsIsHelpError):
+            message = f"{context.info_name}: which command?"
+    return BadArguments(message, fix=fix)
