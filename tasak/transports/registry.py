@@ -167,10 +167,8 @@ class Registry:
         points = self._found.get(name, [])
         if not points:
             close = get_close_matches(name, self._found, n=1)
-            raise BadConfig(
-                f"there is no transport {name!r}",
-                fix=f"did you mean {close[0]!r}?" if close else f"installed are: {', '.join(self.names())}",
-            )
+            known = f"installed are: {', '.join(self.names())}; one that came later counts after `tasak daemon restart`"
+            raise BadConfig(f"there is no transport {name!r}", fix=f"did you mean {close[0]!r}?" if close else known)
         if len(points) > 1:
             owners = " and ".join(owner(point) for point in points)
             raise broken(name, f"two packages bring a transport of that name, {owners}")
