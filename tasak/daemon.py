@@ -57,9 +57,6 @@ def main() -> int:
     except TasakError as problem:
         complain(problem.message, problem.fix)
         return problem.exit_status
-    except OSError as problem:
-        complain(f"{problem.filename}: {problem.strerror}")
-        return DaemonAway.exit_status
     return 0
 
 

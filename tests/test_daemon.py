@@ -473,6 +473,16 @@ def test_what_stands_in_its_way_is_named_without_a_traceback(home, name):
     assert b"Traceback" not in said
 
 
+def test_a_state_folder_that_takes_no_more_is_named(home):
+    """As on a disk that is full, writing fails there, and the kernel names no file."""
+    words = ["sh", "-c", 'ulimit -f 0; exec "$0" -P -m tasak.daemon', sys.executable]
+    env = {"HOME": str(home), "PATH": os.environ["PATH"]}
+
+    done = subprocess.run(words, env=env, capture_output=True, timeout=PATIENCE, check=False)
+
+    assert (4, f"{home}/.tasak: File too large\n".encode()) == (done.returncode, done.stderr)
+
+
 def test_a_second_daemon_is_refused_while_one_runs(running, rival):
     _, said = rival.communicate(timeout=PATIENCE)
 

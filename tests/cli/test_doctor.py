@@ -12,6 +12,7 @@ import pytest
 
 import tasak
 from tasak.core.doctor import daemon, installation, packages
+from tasak.core.doctor.files import of_room
 from tests.reliability.world import World
 from tests.shell import FAST_APP, Shell
 
@@ -303,6 +304,28 @@ def test_a_named_config_that_is_not_there_is_one_finding(shell):
         f"TASAK_CONFIG names {shell.cwd}/nowhere.yaml, which is not there",
         "mend it or unset it",
     ) == found
+
+
+@pytest.mark.parametrize(
+    ("blocks", "files", "is_full"),
+    [
+        ((1000, 255), (10, 5), True),
+        ((1000, 257), (10, 0), True),
+        ((1000, 257), (10, 5), False),
+        ((0, 0), (0, 0), False),
+    ],
+)
+def test_a_file_system_that_is_full_is_a_finding(blocks, files, is_full):
+    (all_blocks, free_blocks), (all_files, free_files) = blocks, files
+    state = Path("/home/me/.tasak")
+    room = os.statvfs_result(
+        (4096, 4096, all_blocks, free_blocks, free_blocks, all_files, free_files, free_files, 0, 255)
+    )
+
+    found = [(each.what, each.fix) for each in of_room(state, room)]
+
+    said = ("no room is left for /home/me/.tasak: its file system is full", "make room: df /home/me/.tasak")
+    assert [said][: int(is_full)] == found
 
 
 def test_who_has_the_port_is_named(shell):

@@ -20,6 +20,9 @@ MCP_AUTH = ".mcp-auth"
 
 OPEN = 0o077
 
+# In bytes: a file of the log, and what a call with an id writes down.
+LITTLE_ROOM = 1 << 20
+
 
 def of_state(state: StateDir) -> Iterator[Finding]:
     """The state folder, and what is in it."""
@@ -33,6 +36,20 @@ def of_state(state: StateDir) -> Iterator[Finding]:
         return
     for path, found in members(state.root):
         yield from of_member(state, path, found)
+    try:
+        yield from of_room(state.root, os.statvfs(state.root if state.root.exists() else state.root.parent))
+    except OSError:  # nobody says how much there is
+        return
+
+
+def of_room(folder: Path, found: os.statvfs_result) -> Iterator[Finding]:
+    """Whether what is kept in the folder can still be written, given what the kernel has `found` of its file system."""
+    # A file system that counts no blocks, or no files, is not full of them.
+    is_full = found.f_blocks > 0 and found.f_bavail * found.f_frsize < LITTLE_ROOM
+    if is_full or (found.f_files > 0 and found.f_favail == 0):
+        yield Finding(
+            "file", f"no room is left for {folder}: its file system is full", f"make room: df {quoted(folder)}"
+        )
 
 
 def members(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
