@@ -122,6 +122,8 @@ def of_the_daemon(asked: Asked) -> Mapping[str, str]:
 def print_ping(found: Mapping[str, Any]) -> None:
     verdict = "ok" if found["ok"] else "not ok" if found["connections"] else "not connected"
     output.print_line(f"{found['app']}: {verdict}")
+    if not found["connections"]:
+        output.print_line(f"  the next call connects it, or `tasak ping --start {found['app']}` now")
     for each in found["connections"]:
         known = (
             each.get("id"),

@@ -335,10 +335,14 @@ class Connection:
         finally:
             for wait in waits:
                 wait.cancel()
+        if not self.is_stopped:
+            self._host.log.info("connection %s has ended by itself", self.id)
         if not self.is_stopped and not self.answered:
             self.problem = connect_failures.ended_early(self.app, session.last_words())
 
     def _fail(self, problem: TasakError) -> None:
+        if self.problem is None and not self.is_stopped:
+            self._host.log.warning("not connected: %s", problem.message.partition("\n")[0])
         self.problem = self.problem or problem
         if not self._ready.done():
             self._ready.set_exception(problem)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from typing import Any
 
 import psutil
@@ -173,6 +175,27 @@ async def test_a_server_that_dies_in_a_call_is_named_in_the_log_without_its_word
     assert [raised.value.message.partition("\n")[0]] == [
         record.message for record in caplog.records if record.levelname == "WARNING"
     ]
+
+
+async def test_an_app_that_does_not_connect_is_named_in_the_log_without_its_words(pool, caplog):
+    pool.shell("echo token 12345 >&2; exit 3", init_attempts=1)
+    with pytest.raises(ConnectFailed):
+        await call(pool, "give", "shell")
+
+    (record,) = caplog.records
+    assert ("tasak.apps.shell", "WARNING") == (record.name, record.levelname)
+    assert "not connected: shell: sh exited with status 3" == record.message
+
+
+async def test_a_session_that_ends_by_itself_is_told_in_the_log(pool, caplog):
+    caplog.set_level("INFO")
+    pool.define()
+    await call(pool, "counter")
+    (found,) = (await ping(pool))["connections"]
+
+    os.kill(found["pid"], signal.SIGKILL)
+
+    await until(lambda: f"connection {found['id']} has ended by itself" in caplog.messages)
 
 
 async def test_a_ping_opens_a_connection_where_it_is_asked_to(pool):
