@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tasak.core.schema import dict_of, list_of, text_of
+from tasak.core.json_types import dict_of, list_of, text_of
 from tasak.core.strict_json import has_lone_surrogate
 from tasak.inert import one_line
 

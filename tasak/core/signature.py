@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from tasak.core.schema import MISSING, TYPES, Allowance, Inputs, Member, Parameter, dict_of, inputs, members, text_of
+from tasak.core.json_types import TYPES, dict_of, text_of
+from tasak.core.schema import MISSING, Allowance, Inputs, Member, Parameter, inputs, members
 from tasak.inert import inert, inert_json, one_line
 from tasak.wire import RESERVED
 
