@@ -31,6 +31,9 @@ INSTEAD = {
     "list": "`tasak` lists the apps, and `tasak APP` the tools of one; ",
 }
 
+# Behind an app: its tools.
+HELP = (["--help"], ["-h"])
+
 LAUNCHERS: dict[Launcher, str] = {"native": "native", "python": "Python"}
 
 
@@ -110,7 +113,7 @@ def cli(ctx: click.Context, /, **options: Any) -> None:
 def app_command(asked: Asked, words: Sequence[str]) -> int:
     """One app: its tools, or a call of one."""
     app, *rest = words
-    if not rest or rest == ["--help"]:
+    if not rest or rest in HELP:
         return list_tools(asked, app)
     return call_tool(asked, app, rest[0], rest[1:])
 

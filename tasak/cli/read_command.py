@@ -25,7 +25,7 @@ def read(asked: Asked, app: str, words: Sequence[str]) -> int:
     asked.read_only = True
     # What stands here is an app, whatever our own words are.
     asked.is_exact = True
-    if not words or list(words) == ["--help"]:
+    if not words or list(words) in (["--help"], ["-h"]):
         return list_tools(asked, app)
     tool, *argv = words
     if tool.startswith("-"):

@@ -41,22 +41,27 @@ class Given:
     parameter: Parameter | None = None
     text: str = ""
     """The value, or what the mistake is."""
+    behind: Parameter | None = None
+    """The switch that a word follows which is for nothing."""
 
 
 def read_words(taken: Inputs, argv: Sequence[str]) -> Iterator[Given]:
     """What each option is for. An option that wants a value takes the next word, whatever that looks like."""
     pending = list(reversed(argv))
+    switch: Parameter | None = None
     while pending:
         word = pending.pop()
         name, has_value, text = word.removeprefix("--").partition("=")
         if word in ("-h", "--help"):
             yield Given(word=word, form="help")
         elif word.startswith("--"):
-            yield read_flag(taken, word, name, text if has_value else None, pending)
+            given = read_flag(taken, word, name, text if has_value else None, pending)
+            switch = given.parameter if given.parameter and given.parameter.is_switch else None
+            yield given
         elif has_value and name and not name.startswith("-"):
             yield read_pair(taken, word, name, text)
         else:
-            yield Given(word=word, form="mistake", text=f"unexpected word {shown(word)}")
+            yield Given(word=word, form="mistake", text=f"unexpected word {shown(word)}", behind=switch)
 
 
 def read_flag(taken: Inputs, word: str, name: str, text: str | None, pending: list[str]) -> Given:
@@ -168,8 +173,9 @@ class ArgumentReader:
             if not parameter.accepts(value):
                 choices = [choice for choice in parameter.choices if isinstance(choice, str)]
                 close = nearest(value, choices) if isinstance(value, str) else None
-                meant = shown(close) if close else None
-                self._refuse(expected(replace(parameter, name=name), shown(value)), hint=did_you_mean(meant))
+                named = replace(parameter, name=name)
+                hint = null_of(named, value) or did_you_mean(shown(close) if close else None)
+                self._refuse(expected(named, shown(value)), hint=hint)
         missing = [each for each in self._taken.named.values() if each.required and each.name not in arguments]
         if missing:
             names = ", ".join(f"{label(each.name)} ({kind(each)})" for each in missing)
@@ -177,7 +183,7 @@ class ArgumentReader:
 
     def _refuse_mistakes(self, given: Given) -> None:
         if given.form == "mistake":
-            self._refuse(given.text, hint=None if given.parameter else self._hint(given.word))
+            self._refuse(given.text, hint=None if given.parameter else self._hint(given.word, given.behind))
         # The name of a file that `--args` is read from is the caller's own affair.
         if given.parameter and (has_lone_surrogate(given.parameter.name) or has_lone_surrogate(given.text)):
             self._refuse(f"{label(given.parameter.name)}: expected UTF-8, got {shown(given.text)}")
@@ -187,7 +193,8 @@ class ArgumentReader:
             return from_json(given.text) if given.form == "json" else from_text(parameter, given.text)
         except (NotJson, Flawed) as problem:
             what = "JSON" if given.form == "json" else kind(parameter)
-            self._refuse(expected(parameter, shown(given.text), what=what, why=str(problem)))
+            message = expected(parameter, shown(given.text), what=what, why=str(problem))
+            self._refuse(message, hint=null_of(parameter, given.text))
 
     def _joined(self, parameter: Parameter, values: list[Any]) -> Any:
         if len(values) == 1:
@@ -215,10 +222,12 @@ class ArgumentReader:
         close = nearest(name, self._taken.named)
         return None if close is None else label(close)
 
-    def _hint(self, word: str) -> str | None:
-        """What may have been meant by a word that is for no parameter."""
+    def _hint(self, word: str, switch: Parameter | None) -> str | None:
+        """What may have been meant by a word that is for no parameter, perhaps behind a switch."""
         if place := place_of(word, self._app):
             return f"{place};"
+        if switch:
+            return f"{label(switch.name)} takes true or false, and alone it is true;"
         if close := self._nearest_label(word.lstrip("-").partition("=")[0].removesuffix(":")):
             return did_you_mean(close)
         name = next(iter(self._taken.named), None)
@@ -235,6 +244,11 @@ class ArgumentReader:
 
 def did_you_mean(close: str | None) -> str | None:
     return close and f"did you mean {close}?"
+
+
+def null_of(parameter: Parameter, value: Any) -> str | None:
+    """How null is given, where the word for it is none of the choices."""
+    return f"null itself is {one_line(parameter.name)}:=null;" if value == "null" and parameter.accepts(None) else None
 
 
 def place_of(word: str, app: str) -> str | None:

@@ -229,6 +229,23 @@ def test_a_value_without_a_name_is_told_that_it_wants_one():
     assert "usage: t(a?: integer)" == refusal("--args", '{"zzz": 1}', described=tool({"a": {"type": "integer"}})).fix
 
 
+def test_a_word_behind_a_switch_is_told_what_that_takes():
+    described = tool({"dry": {"type": "boolean"}, "a": {"type": "string"}})
+
+    assert refusal("--dry", "yes", described=described).fix.startswith(
+        "--dry takes true or false, and alone it is true; "
+    )
+    assert refusal("--dry", "--a", "x", "yes", described=described).fix.startswith("each value has its name before it")
+
+
+def test_a_null_that_only_json_can_say_is_told_how():
+    described = tool({"mode": {"enum": ["fast", None]}})
+
+    assert refusal("--level", "null").fix.startswith("null itself is level:=null; usage: ")
+    assert refusal("--mode", "null", described=described).fix.startswith("null itself is mode:=null; usage: ")
+    assert refusal("--count", "null").fix.startswith("usage: ")
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
