@@ -480,7 +480,7 @@ def test_a_state_folder_that_takes_no_more_is_named(home):
 
     done = subprocess.run(words, env=env, capture_output=True, timeout=PATIENCE, check=False)
 
-    assert (4, f"{home}/.tasak: File too large\n".encode()) == (done.returncode, done.stderr)
+    assert (4, f"no daemon: {home}/.tasak cannot be used: File too large\n".encode()) == (done.returncode, done.stderr)
 
 
 def test_a_second_daemon_is_refused_while_one_runs(running, rival):

@@ -458,7 +458,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             (
                 f"{FUZZ}test_a_damaged_journal_loses_what_is_damaged_and_nothing_else",
                 f"{FUZZ}test_a_damaged_file_of_sign_ins_is_an_error_that_names_it",
-                f"{FUZZ}test_a_damaged_pid_file_is_not_ours",
+                f"{FUZZ}test_a_damaged_pid_file_names_a_process_or_none",
             ),
         ),
     ),
