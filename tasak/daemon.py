@@ -23,7 +23,7 @@ from tasak.client.launcher import READY, in_folder_of_long_path, using
 from tasak.core.settings import daemon_settings
 from tasak.errors import BadConfig, DaemonAway, TasakError
 from tasak.failure import of_loop, of_thread
-from tasak.importing import load
+from tasak.importing import load, load_all
 from tasak.locking import has_locked_by
 from tasak.paths import StateDir, open_private, write_private
 from tasak.wire import BACKLOG, DRAIN
@@ -136,6 +136,10 @@ def warm_up(state: StateDir, early: MemoryHandler, has_log: threading.Event, ser
         logging.getLogger().addHandler(logging.NullHandler())
     has_log.set()
     load("tasak.core.mcp_session")
+    # Signing in is left out, and what third parties bring: few use it, and it takes several megabytes.
+    for package in ("tasak.core", "tasak.transports"):
+        load_all(package)
+    log.info("all is loaded")
     # What is imported stays: no collection need look at half a million objects again, and hold up a call meanwhile.
     gc.freeze()
 

@@ -23,7 +23,8 @@ from tasak.cli import daemon_road
 from tasak.client import launcher, stopper
 from tests.client.launchers import in_c, run
 from tests.reliability.world import PATIENCE, World, kill, scribe
-from tests.shell import Done
+from tests.security.front import free_port
+from tests.shell import Done, until
 
 # With mounts of its own, which nobody else sees.
 PRIVATELY = ["unshare", "--mount"]
@@ -347,3 +348,38 @@ def test_calls_go_on_when_the_installation_is_deleted_under_the_daemon(world, ne
     assert (0, "after\n", "") == (done.returncode, done.stdout, done.stderr)
     assert "9.9.9" == version(world)
     assert 0 == world("daemon", "stop").returncode
+
+
+def test_what_was_not_used_before_is_there_when_the_installation_is_deleted(world, tmp_path):
+    """Whoever comes then has the same version, in another place."""
+    package = Path(tasak.__file__).parent
+    doomed, other = ({"PYTHONPATH": str(tmp_path / name)} for name in ("doomed", "other"))
+    for there in (doomed, other):
+        shutil.copytree(package, Path(there["PYTHONPATH"]) / "tasak", ignore=shutil.ignore_patterns("__pycache__"))
+    assert 0 == in_python(world, "daemon", "start", **doomed).returncode
+    until(lambda: world.state.log.exists() and "all is loaded" in world.state.log.read_text())
+    daemon = world.daemon_pid
+    shutil.rmtree(tmp_path / "doomed")
+    step = {"app": "scribe", "tool": "write", "arguments": {"mark": "a", "then": "answer"}}
+    nobody = f"http://127.0.0.1:{free_port()}"
+    world.configure(
+        {
+            "scribe": scribe(world.witness),
+            "curated": {"tools": {"go": {"steps": [step, {"command": ["echo", "b"]}]}}, "transport": "curated"},
+            "http": {"url": f"{nobody}/mcp"},
+            "sse": {"url": f"{nobody}/sse", "transport": "sse"},
+        }
+    )
+
+    called = in_python(world, "--call-id", "c", *world.words("c"), **other)
+    composed = in_python(world, "curated", "go", **other)
+    told = in_python(world, "outcome", "c", **other)
+    away = [in_python(world, app, "go", **other) for app in ("http", "sse")]
+    seen = [in_python(world, *words, **other) for words in (["connections"], ["metrics"], ["ping", "scribe"])]
+
+    assert [(0, "c\n", ""), (0, "b\n", "")] == [(e.returncode, e.stdout, e.stderr) for e in (called, composed)]
+    assert (0, "") == (told.returncode, told.stderr)
+    assert [4, 4] == [each.returncode for each in away]
+    assert all(nobody in each.stderr and "cannot be used" not in each.stderr for each in away)
+    assert [(0, "")] * 3 == [(each.returncode, each.stderr) for each in seen]
+    assert daemon == world.daemon_pid
