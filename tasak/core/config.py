@@ -156,9 +156,9 @@ class Loader:
         chosen: Any = own.settings.get(knob.name, knob.default) if isinstance(own, ConfigFile) else knob.default
         return int(chosen)
 
-    def is_current(self, app: App) -> bool:
-        """Whether the file that defines the app still says of it what it said when it was resolved."""
-        return app.file is None or self._walk.still_says(app.file, app.name, app.source.raw)
+    def still_defines(self, app: str, file: Path | None, *, so: Mapping[str, Any] | None = None) -> bool:
+        """Whether the app is in the `file` that it was found in, and `so` as it was. A broken one does not deny it."""
+        return file is None or self._walk.defines(file, app, so)
 
     def options_of(self, transport: str) -> TransportOptions:
         """What the transport takes.

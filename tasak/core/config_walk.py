@@ -54,11 +54,11 @@ class Walk:
         """The file at `path`, whichever caller has named it or come by it."""
         return self.own() if self._is_own(path) else self._reader.read(path, folder_of(path), is_users_own=True)
 
-    def still_says(self, path: Path, app: str, raw: Mapping[str, Any]) -> bool:
-        """Whether the file at `path` defines the app so. One that is broken does not say otherwise."""
+    def defines(self, path: Path, app: str, so: Mapping[str, Any] | None) -> bool:
+        """Whether the file at `path` has the app, and just `so`, where that is asked; or may have it, being broken."""
         found = self.defining(path)
-        if isinstance(found, ConfigFile):
-            return bool(found.apps.get(app) == raw)
+        if so is not None and isinstance(found, ConfigFile):
+            return bool(found.apps.get(app) == so)
         return found is not None and found.may_define(app)
 
     def own(self) -> AnyFile | None:

@@ -123,8 +123,9 @@ class Gateway:
     @property
     def notices(self) -> list[str]:
         """What was wrong with the apps that were called when that was last done, each once; and changed tools."""
-        about_apps = dict.fromkeys(notice for notices in self._notices.values() for notice in notices)
-        return [*about_apps, *self.locks.notices]
+        about_apps = [(key, notice) for key, notices in self._notices.items() for notice in notices]
+        told = [*about_apps, *self.locks.notices.items()]
+        return list(dict.fromkeys(notice for (app, file), notice in told if self._loader.still_defines(app, file)))
 
     @property
     def failing(self) -> list[dict[str, Any]]:
@@ -329,7 +330,9 @@ class Gateway:
 
     def _failures(self) -> list[Failure]:
         """Those of apps that are still what they were when they failed."""
-        return [each for each in self.manager.failures if self._loader.is_current(each.app)]
+        is_there = self._loader.still_defines
+        failures = self.manager.failures
+        return [each for each in failures if is_there(each.app.name, each.app.file, so=each.app.source.raw)]
 
     def _connections_of(self, app: App) -> list[Connection]:
         return [each for each in self.manager if is_same(each.app, app)]

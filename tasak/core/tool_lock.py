@@ -92,9 +92,9 @@ class ToolLocks:
         self._notices: OrderedDict[tuple[str, Path | None], str] = OrderedDict()
 
     @property
-    def notices(self) -> Sequence[str]:
+    def notices(self) -> Mapping[tuple[str, Path | None], str]:
         """The last change of each app, a line each; one that is blocked goes when it is accepted."""
-        return list(self._notices.values())
+        return self._notices
 
     def has_lock(self, app: str, file: Path | None) -> bool:
         """Whether anything is known of the tools of the app that `file` defines."""

@@ -242,6 +242,16 @@ async def test_a_ping_of_an_app_that_has_recovered_shows_no_failure(pool):
     assert ["ready"] == [each["state"] for each in answer["connections"]]
 
 
+async def test_what_is_wrong_with_an_app_that_has_left_the_config_is_not_told(pool):
+    pool.configure(timeout=9)
+    await call(pool, "counter")
+    assert 1 == len(pool.gateway.notices)
+
+    pool.forget("fast")
+
+    assert [] == pool.gateway.notices
+
+
 async def fails(pool: Pool, name: str = "shell", **keys: Any) -> None:
     pool.shell("exit 3", name, **keys)
     with pytest.raises(ConnectFailed):

@@ -436,6 +436,17 @@ async def test_a_change_goes_on_to_stand_in_the_status(server):
     assert ["shop: its tools are not what they were: changed: give; removed: change"] == server.pool.gateway.notices
 
 
+async def test_the_status_has_no_change_of_an_app_that_has_left_the_config(server):
+    await server.call()
+    await server.leaves()
+    server.lists(EVIL, OTHER)
+    await server.call()
+
+    server.pool.forget("shop")
+
+    assert [] == server.pool.gateway.notices
+
+
 async def test_apps_of_one_name_in_two_projects_have_nothing_to_do_with_each_other(pool):
     for name, tool in (("one", GIVE), ("two", EVIL)):
         folder = pool.root / name
