@@ -60,7 +60,8 @@ def require_allowed(app: App, tool: str) -> None:
 def ambiguous(app: App, tools: Sequence[str]) -> AmbiguousTool:
     what = "more than one tool of this name" if len(tools) == 1 else "more than one tool of each of these names"
     return AmbiguousTool(
-        f"{app.name} {listing(tools)}: its server lists {what}, and they differ: which one it would run is not known",
+        f"{app.name} {listing(tools)}: its server lists {what}, and they differ: none is called, since nobody can tell "
+        "which one would run",
         fix=f"only who makes the server can mend it; `deny` of {app.name} keeps a name out of sight",
     )
 

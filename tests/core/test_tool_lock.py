@@ -473,7 +473,8 @@ async def test_a_part_whose_tools_have_changed_is_named_to_the_caller_of_the_who
 
 IN_EITHER_ORDER = [pytest.param((GIVE, EVIL), id="harmless first"), pytest.param((EVIL, GIVE), id="harmless last")]
 TWO_OF_GIVE = (
-    "shop give: its server lists more than one tool of this name, and they differ: which one it would run is not known"
+    "shop give: its server lists more than one tool of this name, and they differ: none is called, since nobody can "
+    "tell which one would run"
 )
 
 
