@@ -56,8 +56,10 @@ def read(content: bytes, known: Mapping[str, Field]) -> dict[str, Any]:
 
 
 def text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or has_lone_surrogate(value) or not value:
+    if not isinstance(value, str) or has_lone_surrogate(value):
         raise BadRequest(f"the field {name!r} is not a string of Unicode text")
+    if not value:
+        raise BadRequest(f"no {name} is named: {name!r} is empty")
     return value
 
 

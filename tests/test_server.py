@@ -826,7 +826,7 @@ async def test_a_body_that_is_not_the_json_we_take_is_refused_and_nothing_runs(f
         ({"argv": None}, "one of the fields 'arguments' and 'argv'"),
         ({"arguments": {"text": "hi"}}, "one of the fields 'arguments' and 'argv'"),
         ({"tool": 3}, "'tool' is not a string"),
-        ({"tool": ""}, "'tool' is not a string"),
+        ({"tool": ""}, "no tool is named: 'tool' is empty"),
         ({"argv": "--text hi"}, "'argv' is not an array of strings"),
         ({"argv": ["--text", 3]}, "'argv' is not an array of strings"),
         ({"argv": None, "arguments": []}, "'arguments' is not an object"),

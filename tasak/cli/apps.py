@@ -7,7 +7,7 @@ from dataclasses import replace
 from tasak.cli import output
 from tasak.cli.asked import Asked, working_directory
 from tasak.cli.road import travel
-from tasak.errors import TOOL_ERROR_EXIT, BadArguments, Denied, NeedsInput
+from tasak.errors import TOOL_ERROR_EXIT, BadArguments, BadRequest, Denied, NeedsInput
 from tasak.request import Reply, Request
 from tasak.wire import MAX_BODY
 
@@ -47,6 +47,8 @@ def list_tools(asked: Asked, app: str) -> int:
 
 def call_tool(asked: Asked, app: str, tool: str, argv: Sequence[str]) -> int:
     """Call it, print what it answers; its exit status."""
+    if not tool:  # as the daemon says it
+        raise BadRequest("no tool is named: 'tool' is empty")
     request = asked.request(app, tool, argv)
     try:
         reply = travel(asked, lambda road: road.call(request))

@@ -50,7 +50,7 @@ def connections(asked: Asked) -> int:
     if asked.wants_json:
         output.print_json(found)
         return 0
-    headings = ("id", "app", "transport", "state", "age", "idle", "calls", "pid", "memory", "last error")
+    headings = ("id", "app", "transport", "state", "age", "idle", "calls", "pid", "memory", "last error", "of")
     rows = [
         (
             text(each.get("id")),
@@ -63,6 +63,7 @@ def connections(asked: Asked) -> int:
             text(each.get("pid")),
             memory(each.get("processes") or []),
             last_error(each).partition("\n")[0],
+            origin(each),
         )
         for each in found["connections"]
     ]
@@ -146,6 +147,12 @@ def text(value: Any) -> str:
 
 def duration(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.1f} s"
+
+
+def origin(found: Mapping[str, Any]) -> str:
+    """What tells connections of one app apart: the file that defines it, and the caller's session."""
+    file = text(found.get("file"))
+    return f"{file} ({found['session']})" if found.get("session") else file
 
 
 def last_error(found: Mapping[str, Any]) -> str:

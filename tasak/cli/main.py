@@ -113,6 +113,8 @@ def cli(ctx: click.Context, /, **options: Any) -> None:
 def app_command(asked: Asked, words: Sequence[str]) -> int:
     """One app: its tools, or a call of one."""
     app, *rest = words
+    if not app:
+        raise UnknownApp("no app is named: the first word is empty", fix="`tasak` lists the apps")
     if not rest or rest in HELP:
         return list_tools(asked, app)
     return call_tool(asked, app, rest[0], rest[1:])
