@@ -25,6 +25,7 @@ from tasak.core.nearest import nearest
 from tasak.core.resolved import ResolvedApps, looks_of
 from tasak.core.trust import Trusted, read_digests, what_to_trust
 from tasak.errors import BadArguments, BadConfig, Denied, UnknownApp, Untrusted
+from tasak.inert import one_line
 from tasak.wire import RESERVED
 
 __all__ = ["App", "AppSummary", "Config", "Loader"]
@@ -301,7 +302,8 @@ class Config:
         if close := nearest(name, known):
             return f"did you mean {close!r}?"
         if not any(file.path for file in self._sources):
-            return f"no tasak.yaml is here, above here, or in ~/.tasak: there is only {', '.join(known)}"
+            places = f"{self._caller.cwd}, above it, or in ~/.tasak" if self._caller.cwd else "~/.tasak"
+            return f"no tasak.yaml is in {one_line(places)}: there is only {', '.join(known)}"
         return f"configured are: {', '.join(known)}"
 
     def _define(self, name: str, file: ConfigFile) -> Definition:

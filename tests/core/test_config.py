@@ -235,9 +235,10 @@ def test_an_unknown_app_that_resembles_none_comes_with_those_configured(world):
 
 def test_an_unknown_app_where_no_file_is_says_where_one_would_be_read(world):
     with pytest.raises(UnknownApp) as raised:
-        world.load().resolve("xyz")
+        world.load(world.project).resolve("xyz")
 
-    assert "no tasak.yaml is here, above here, or in ~/.tasak: there is only demo" == raised.value.fix
+    places = f"{world.project}, above it, or in ~/.tasak"
+    assert f"no tasak.yaml is in {places}: there is only demo" == raised.value.fix
 
 
 def test_a_broken_file_breaks_only_itself(world):
