@@ -92,6 +92,7 @@ HEALTH: Schema = object_of(
         "connections": COUNT,
         "notices": TEXTS,
         "failing": list_of(CONNECTION),
+        "lost": list_of(CONNECTION),
         "transports": {"type": "object", "additionalProperties": TEXT},
         "tcp": or_null(TEXT),
     }

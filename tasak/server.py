@@ -165,6 +165,7 @@ async def health(request: web.Request) -> web.Response:
             "connections": len(list(service.gateway.manager)),
             "notices": service.notices,
             "failing": service.gateway.failing,
+            "lost": service.gateway.lost,
             "transports": service.gateway.troubles,
             "tcp": service.tcp,
         }

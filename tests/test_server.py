@@ -179,6 +179,7 @@ async def test_health_says_who_answers(face):
         "connections": 0,
         "notices": [],
         "failing": [],
+        "lost": [],
         "transports": {},
         "tcp": None,
     }

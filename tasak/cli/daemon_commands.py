@@ -150,6 +150,7 @@ def report(asked: Asked, state: StateDir) -> Mapping[str, Any]:
                 found["fix"] = "`tasak doctor` says what is in the way; `tasak daemon restart` tries again"
         # A daemon of an earlier version does not tell.
         found["failing"] = health.get("failing", [])
+        found["lost"] = health.get("lost", [])
         about_files = road.ask("GET", f"/apps{where(working_directory(), os.environ)}")["notices"]
         found["notices"] = [*about_files, *health["notices"]]
     except DaemonAway as problem:
@@ -185,5 +186,6 @@ def as_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return str(value["last_error"])
+        when = "" if value.get("last_loss") is None else f" ({value['last_loss']:.1f} s ago)"
+        return f"{value['last_error']}{when}"
     return f"{value:.1f} s" if isinstance(value, float) else str(value)

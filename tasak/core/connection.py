@@ -79,6 +79,8 @@ class Connection:
         self.lost: TasakError | None = None
         """Why the last of its calls whose outcome is unknown has no answer."""
         self.lost_at: float | None = None
+        self.has_lost = False
+        """Nothing has been heard since."""
         self.has_told_pins = False
         """Whether a caller has heard which packages its command leaves open."""
         self.tools = ToolCache(clock)
@@ -192,12 +194,14 @@ class Connection:
 
     def note_answer(self) -> None:
         self.answered += 1
+        self.has_lost = False
         self.succeeded_at = self._clock()
         self._on_answer(self)
 
     def note_loss(self, problem: OutcomeUnknown) -> None:
         """A call may have run, and has no answer: whoever looks at the machine later is to see that."""
         self.lost = problem
+        self.has_lost = True
         self.lost_at = self._clock()
         # What the peer wrote last, below the first line, is in the app's own log.
         self._host.log.warning("%s", problem.message.partition("\n")[0])

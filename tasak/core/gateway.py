@@ -133,6 +133,12 @@ class Gateway:
         return [diagnosis.describe_failure(each, self._clock()) for each in self._failures()]
 
     @property
+    def lost(self) -> list[dict[str, Any]]:
+        """The connections of which the last thing heard is that a call got no answer: their servers may hang."""
+        now = self._clock()
+        return [diagnosis.describe(each, now) for each in self.manager if each.has_lost]
+
+    @property
     def troubles(self) -> Mapping[str, str]:
         """What transports did wrong, by name."""
         return self.registry.troubles()

@@ -337,6 +337,15 @@ def test_who_has_the_port_is_named(shell):
     assert "end that, or set TASAK_DAEMON_PORT to another port or to off" == found[2]
 
 
+def test_a_call_that_got_no_answer_is_a_finding():
+    lost = {"app": "slow", "last_error": "slow pay: no answer to tools/call within 30 s"}
+
+    (found,) = daemon.findings({"version": tasak.__version__, "lost": [lost]})
+
+    assert "the last call of app 'slow' got no answer: slow pay: no answer to tools/call within 30 s" == found.what
+    assert "`tasak ping --deep slow` asks its server whether it is there" == found.fix
+
+
 def test_a_daemon_that_does_not_answer_may_have_its_own_port():
     with listener() as port:
         env = {"TASAK_DAEMON_PORT": str(port)}

@@ -155,11 +155,14 @@ async def test_a_ping_tells_of_the_last_call_that_was_lost(pool, caplog):
     with pytest.raises(CallTimedOut):
         await soon(pool.gateway.call(request(pool, tool="sleep", arguments={"seconds": 60}, timeout=0.3)))
     pool.clock.advance(5)
+    (losing,) = pool.gateway.lost
     await call(pool, "counter")
 
     answer = await ping(pool)
 
     (found,) = answer["connections"]
+    assert ("fast", 5.0) == (losing["app"], losing["last_loss"])
+    assert [] == pool.gateway.lost
     lost = "fast sleep: no answer to tools/call within 0.3 s"
     assert answer["ok"]
     assert (lost, 5.0, 0.0) == tuple(found[key] for key in ("last_error", "last_loss", "last_success"))

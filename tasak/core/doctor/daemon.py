@@ -21,6 +21,9 @@ def findings(health: Mapping[str, Any]) -> Iterator[Finding]:
     for each in health.get("failing", ()):
         what = f"app {each['app']!r} fails to connect: {each['last_error']}"
         yield Finding("app", what, f"see ~/.tasak/logs/{each['app']}.log; `tasak ping --start {each['app']}` tries")
+    for each in health.get("lost", ()):
+        what = f"the last call of app {each['app']!r} got no answer: {each['last_error']}"
+        yield Finding("app", what, f"`tasak ping --deep {each['app']}` asks its server whether it is there")
     for name, deed in health.get("transports", {}).items():
         yield Finding("plugin", f"the transport {name!r}: {deed}", "mend or uninstall its package")
 
