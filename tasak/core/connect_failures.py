@@ -19,11 +19,7 @@ def described(problem: NotExecuted, app: App, last_words: Sequence[str]) -> NotE
     """The same failure, naming the app, with what its program said last."""
     if isinstance(problem, ConnectTimedOut):
         return problem
-    program = program_of(app)
-    return type(problem)(
-        with_last_words(f"{app.name}: {problem.message}", last_words),
-        fix=problem.fix or (f"try it by hand: {program}" if program else None),
-    )
+    return type(problem)(with_last_words(f"{app.name}: {problem.message}", last_words), fix=problem.fix or by_hand(app))
 
 
 def no_session(problem: TasakError, app: App) -> ConnectFailed:
@@ -52,6 +48,14 @@ def sign_in_needed(problem: SignInNeeded, app: App) -> SignInNeeded:
 def again(problem: SignInNeeded) -> SignInNeeded:
     """The same, for one more caller."""
     return SignInNeeded(problem.message, fix=problem.fix)
+
+
+def by_hand(app: App) -> str | None:
+    """How to see it fail. The words behind the program may be secrets: they are where the config has them."""
+    program = program_of(app)
+    if program is None or not app.file or len(app.config.options["command"]) == 1:
+        return program and f"try it by hand: {program}"
+    return f"try it by hand: {program}, and the rest of its command as in {app.file}"
 
 
 def maker_of(app: App) -> str:

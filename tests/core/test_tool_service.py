@@ -601,7 +601,8 @@ async def test_a_server_that_does_not_live_to_shake_hands_says_how_it_ended(pool
         await pool.call(app, "give")
 
     assert f"shell: {ending}" == raised.value.message
-    assert f"try it by hand: {app.config.options['command'][0]}" == raised.value.fix
+    program = app.config.options["command"][0]
+    assert f"try it by hand: {program}, and the rest of its command as in {app.file}" == raised.value.fix
 
 
 async def test_a_server_that_never_answers_is_given_up_in_time_and_not_asked_again(pool):
