@@ -247,6 +247,18 @@ def test_a_home_that_is_read_only_means_a_direct_call_one_line_and_nothing_writt
 
 
 @needs_mounts
+@pytest.mark.parametrize("on_tool_change", ["warn", "block"])
+def test_a_home_that_has_become_read_only_still_knows_the_tools_that_were_seen(world, on_tool_change):
+    world.configure({"scribe": scribe(Path("/srv/exec")) | {"on_tool_change": on_tool_change}})
+    call = shlex.join(["tasak", "--no-daemon", *world.words("a")])
+    becomes_read_only = 'mount --bind "$HOME" "$HOME" && mount -o remount,ro,bind "$HOME"'
+
+    done = sh(world, f"mount -t tmpfs none /srv && {call} && {becomes_read_only} && cd / && {call}", *PRIVATELY)
+
+    assert (0, "a\na\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+@needs_mounts
 def test_without_home_the_users_entry_in_the_database_says_where_it_is(world):
     (world.home / "passwd").write_text(f"root:x:0:0:root:{world.home}:/bin/sh\n")
     call = shlex.join(["tasak", *world.words("a")])
