@@ -31,7 +31,7 @@ from tasak.wire import RESERVED
 __all__ = ["App", "AppSummary", "Config", "Loader"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-NAME_RULE = "a name has up to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
+NAME_RULE = "up to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
 
 SchemaOf: TypeAlias = Callable[[str], Mapping[str, Any]]
 PartsOf: TypeAlias = Callable[[str, Mapping[str, Any]], Sequence[str]]
@@ -332,7 +332,7 @@ class Config:
     def _session(self, flag: str | None) -> str | None:
         if flag is not None:
             if not NAME.fullmatch(flag):
-                raise BadArguments(f"--session is {flag!r}", fix=NAME_RULE)
+                raise BadArguments(f"--session is {flag!r}", fix=f"a name has {NAME_RULE}")
             return flag
         found = self._caller.env.get(settings.SESSION_VARIABLE) or None
         if found is not None and not NAME.fullmatch(found):
@@ -376,7 +376,7 @@ def summary(name: str, file: ConfigFile) -> AppSummary:
 def definition_of(name: str, file: ConfigFile) -> Mapping[str, Any]:
     raw = file.apps[name]
     if not NAME.fullmatch(name):
-        raise BadConfig(f"{where_is(name, file)}: it cannot have this name", fix=NAME_RULE)
+        raise BadConfig(f"{where_is(name, file)}: it cannot have this name", fix=f"a name has {NAME_RULE}")
     if not isinstance(raw, Mapping):
         raise BadConfig(f"{where_is(name, file)}: it has to be a mapping, such as {{command: npx server}}")
     return raw

@@ -443,8 +443,10 @@ def test_a_session_that_cannot_be_a_name_is_refused(world):
         world.resolve("{command: server}", session="../x")
 
     world.env["TASAK_SESSION"] = "a b"
-    with pytest.raises(BadConfig, match="TASAK_SESSION"):
+    with pytest.raises(BadConfig, match="TASAK_SESSION") as raised:
         world.resolve()
+
+    assert (raised.value.fix or "").startswith("it takes up to 64 letters, digits")
 
 
 def test_callers_who_differ_in_nothing_that_shapes_the_session_share_it(world):
