@@ -1,7 +1,6 @@
 """The road through the daemon. `DaemonAway` means here that nothing was sent: the call may go direct."""
 
 import functools
-import json
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -37,11 +36,17 @@ class DaemonRoad:
         return found
 
     def list_tools(self, request: Request) -> Mapping[str, Any]:
-        body = client.caller_of(request)
+        return self._of_our_version(lambda: self._listed(request))
+
+    def _listed(self, request: Request) -> Mapping[str, Any]:
+        path, body = f"/tools/list/{client.as_segment(request.app)}", client.caller_of(request)
         # Bounded by the daemon, which may have to install the server first.
-        path = f"/tools/list/{client.as_segment(request.app)}"
-        listed: Mapping[str, Any] = self._of_our_version(lambda: self.ask("POST", path, body, timeout=None))
-        return listed
+        status, content = client.ask_at_length(
+            self.connect(), path, body, is_exact=self._asked.is_exact, watch=self._watch
+        )
+        if status != 200:
+            raise client.reported(content)
+        return client.object_in(content)
 
     def call(self, request: Request) -> Reply:
         """Make the call, or read the answer to the one that the hot path sent.
@@ -93,22 +98,21 @@ class DaemonRoad:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
         *,
         accepted: Sequence[int] = (200,),
-        timeout: float | None = client.ANSWER_TIMEOUT,
+        timeout: float = client.ANSWER_TIMEOUT,
     ) -> Any:
-        """Any other question, and its JSON answer.
+        """Any other question, and the JSON object that answers it.
 
         Raises:
             DaemonAway: there is no daemon to be had.
             TasakError: what it reports, where the status is not among the `accepted`.
         """
         exact = self._asked.is_exact
-        status, content = client.ask(self.connect(), method, path, body, is_exact=exact, timeout=timeout)
+        status, content = client.ask(self.connect(), method, path, is_exact=exact, timeout=timeout)
         if status not in accepted:
             raise client.reported(content)
-        return json.loads(content)
+        return client.object_in(content)
 
     def connect(self) -> socket.socket:
         refuse_what_is_known(self._asked.handover.state, self._state)

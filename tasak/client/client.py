@@ -49,19 +49,28 @@ def call(
         TasakError: what the daemon reports.
     """
     content = json.dumps(body_of(request)).encode("ascii")
+    head = fast.request_head(as_segment(request.app), request.wants_json, len(content), is_exact=is_exact)
+    if not is_let_go_on(connection, head):
+        return read_refusal(connection)
+    fast.push(connection, content)
+    return read_reply(connection, on_progress, watch=watch)
+
+
+def is_let_go_on(connection: socket.socket, head: bytes) -> bool:
+    """Send the head of a request that expects a go-ahead: whether its body is to follow. Else the answer came already.
+
+    Raises:
+        DaemonAway: neither came; the connection is closed.
+    """
     patience = connection.gettimeout() or CONTINUE_TIMEOUT
     deadline = time.monotonic() + patience
-    head = fast.request_head(as_segment(request.app), request.wants_json, len(content), is_exact=is_exact)
     fast.push(connection, head)
     state = fast.await_go_ahead(connection, deadline)
     if state not in ("sent", "unsent"):
         connection.close()
         raise hung(patience) if state == "hung" else DaemonAway("the daemon hung up before the call was sent")
     connection.settimeout(fast.STALLED)
-    if state == "unsent":
-        return read_refusal(connection)
-    fast.push(connection, content)
-    return read_reply(connection, on_progress, watch=watch)
+    return state == "sent"
 
 
 def read_refusal(connection: "_socket.socket | socket.socket", *, watch: Watch = UNWATCHED) -> NoReturn:
@@ -136,37 +145,65 @@ def ask(
     connection: socket.socket,
     method: str,
     path: str,
-    body: Mapping[str, Any] | None = None,
     *,
     accept: str = JSON,
     is_exact: bool = False,
-    timeout: float | None = ANSWER_TIMEOUT,
+    timeout: float = ANSWER_TIMEOUT,
 ) -> tuple[int, bytes]:
-    """Any other request, one that may be made again: its status, and what it answered.
+    """Any other request, one without a body that may be made again: its status, and what it answered.
 
     `is_exact` is as for `call`; `timeout` is in seconds, for each wait.
 
     Raises:
         DaemonAway: no answer came in time, or it broke off.
     """
-    content = b"" if body is None else json.dumps(body).encode("ascii")
-    exact = f"{APP_HEADER}: exact\r\n" if is_exact else ""
-    head = (
-        f"{method} {path} HTTP/1.1\r\nHost: tasak\r\nAccept: {accept}\r\nConnection: close\r\n{exact}"
-        f"{VERSION_HEADER}: {__version__}\r\n"
-        f"Content-Type: {JSON}\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
+    head = head_of(method, path, 0, accept=accept, is_exact=is_exact)
     with connection:
         connection.settimeout(timeout)
         try:
-            connection.sendall(head.encode() + content)
-            with HTTPResponse(connection, method=method) as response:
-                begin(response)
-                return response.status, response.read()
+            connection.sendall(head)
+            return answered(HTTPResponse(connection, method=method))
         except TimeoutError as problem:
-            raise hung(timeout or 0.0) from problem
+            raise hung(timeout) from problem
         except (HTTPException, OSError, EOFError) as problem:
             raise DaemonAway(broken_off(problem)) from problem
+
+
+def ask_at_length(
+    connection: socket.socket, path: str, body: Mapping[str, Any], *, is_exact: bool, watch: Watch
+) -> tuple[int, bytes]:
+    """The same with a body, for what takes the daemon as long as it takes; it has to say first that it is there.
+
+    `is_exact`, `watch` and the connection's timeout are as for `call`.
+
+    Raises:
+        DaemonAway: it did not say so, or it broke off.
+    """
+    content = json.dumps(body).encode("ascii")
+    head = head_of("POST", path, len(content), is_exact=is_exact, more="Expect: 100-continue\r\n")
+    with connection:
+        if is_let_go_on(connection, head):
+            fast.push(connection, content)
+        connection.settimeout(None)
+        try:
+            return answered(HTTPResponse(PatientSocket(connection, watch), method="POST"))  # type: ignore[arg-type]  # as above
+        except (HTTPException, OSError, EOFError) as problem:
+            raise DaemonAway(broken_off(problem)) from problem
+
+
+def head_of(method: str, path: str, length: int, *, accept: str = JSON, is_exact: bool, more: str = "") -> bytes:
+    exact = f"{APP_HEADER}: exact\r\n" if is_exact else ""
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: tasak\r\nAccept: {accept}\r\nConnection: close\r\n{exact}{more}"
+        f"{VERSION_HEADER}: {__version__}\r\n"
+        f"Content-Type: {JSON}\r\nContent-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+def answered(response: HTTPResponse) -> tuple[int, bytes]:
+    with response:
+        begin(response)
+        return response.status, response.read()
 
 
 def as_segment(app: str) -> str:

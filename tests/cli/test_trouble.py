@@ -58,6 +58,14 @@ def test_a_hung_daemon_costs_two_seconds_and_the_call_runs_once(
     assert ["echo", "counter"] == witness.says()
 
 
+def test_a_hung_daemon_costs_a_list_of_tools_no_more_than_a_call(shell: Shell, hung: psutil.Process) -> None:
+    done = shell("fast")
+
+    assert 0 == done.returncode
+    assert "counter(" in done.stdout
+    assert "tasak: the daemon did not answer within 2 s: called directly, nothing stays warm\n" == done.stderr
+
+
 def test_a_hung_daemon_is_told_by_status_and_ended_by_stop(shell: Shell, hung: psutil.Process) -> None:
     told = shell("daemon", "status")
     stopped = shell("daemon", "stop")

@@ -13,6 +13,7 @@ import pytest
 
 import tasak
 from tasak.client import client, launcher, replacer, stopper
+from tasak.client.patience import Watch
 from tasak.errors import (
     BadRequest,
     DaemonAway,
@@ -385,11 +386,10 @@ def test_a_mark_of_a_later_version_is_taken_for_a_new_session():
 def ask(reply: bytes, **how: Any) -> tuple[int, bytes, Caller]:
     def script(caller: Caller) -> None:
         caller.read_head()
-        caller.read_body()
         caller.send(reply)
 
     with DaemonStub(script) as daemon:
-        status, content = client.ask(connected(daemon), "POST", "/tools/list/app", {"cwd": "/\udcff"}, **how)
+        status, content = client.ask(connected(daemon), "GET", "/apps", **how)
     return status, content, daemon.caller
 
 
@@ -397,8 +397,8 @@ def test_a_question_is_asked_and_its_answer_given_whatever_its_status():
     status, content, caller = ask(b"HTTP/1.1 404 No\r\nContent-Length: 5\r\n\r\nhello", accept="text/plain")
 
     assert (404, b"hello") == (status, content)
-    assert caller.head.startswith(b"POST /tools/list/app HTTP/1.1\r\n")
-    assert ("text/plain", {"cwd": "/\udcff"}) == (caller.header("Accept"), json.loads(caller.body))
+    assert caller.head.startswith(b"GET /apps HTTP/1.1\r\n")
+    assert "text/plain" == caller.header("Accept")
 
 
 @pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 2", HEAD, plain(b"five")[:-1], b"garbage\r\n"])
@@ -425,6 +425,62 @@ def test_who_listens_and_answers_no_health_is_no_daemon_to_be_replaced(body):
             replacer.replace(state, VersionSkew("another"))
 
         assert not stopper.is_there(state)
+
+
+def ask_at_length(script: Script, **how: Any) -> tuple[int, bytes, Caller]:
+    with DaemonStub(script) as daemon:
+        how = {"is_exact": False, "watch": Watch()} | how
+        status, content = client.ask_at_length(connected(daemon), "/tools/list/app", {"cwd": "/\udcff"}, **how)
+    return status, content, daemon.caller
+
+
+def test_a_long_question_is_asked_after_the_go_ahead_and_its_answer_given_whatever_its_status():
+    status, content, caller = ask_at_length(answer(b"HTTP/1.1 404 No\r\nContent-Length: 5\r\n\r\nhello"))
+
+    assert (404, b"hello") == (status, content)
+    assert caller.head.startswith(b"POST /tools/list/app HTTP/1.1\r\n")
+    assert ("100-continue", {"cwd": "/\udcff"}) == (caller.header("Expect"), json.loads(caller.body))
+
+
+def test_a_long_question_may_be_refused_before_its_body_comes():
+    def refuse(caller: Caller) -> None:
+        caller.read_head()
+        caller.send(b"HTTP/1.1 503 No\r\nContent-Length: 4\r\n\r\nno")
+        caller.send(b"pe")
+
+    status, content, caller = ask_at_length(refuse)
+
+    assert (503, b"nope", b"") == (status, content, caller.body)
+
+
+def test_a_long_question_is_not_asked_of_a_daemon_that_does_not_say_that_it_is_there():
+    def mute(caller: Caller) -> None:
+        caller.read_head()
+        caller.wait_for_hang_up()
+
+    with DaemonStub(mute) as daemon:
+        connection = connected(daemon)
+        connection.settimeout(0.2)
+        with pytest.raises(DaemonAway, match=r"did not answer within 0\.2 s"):
+            client.ask_at_length(connection, "/tools/list/app", {}, is_exact=False, watch=Watch())
+
+    assert b"" == daemon.caller.body
+
+
+@pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 2", HEAD, plain(b"five")[:-1], b"garbage\r\n"])
+def test_a_long_question_whose_answer_breaks_off_has_no_daemon(reply):
+    with pytest.raises(DaemonAway):
+        ask_at_length(answer(reply))
+
+
+def test_a_long_question_is_given_up_when_the_daemon_is_not_there_any_more():
+    def falls_silent(caller: Caller) -> None:
+        caller.read_head()
+        caller.send(GO_AHEAD)
+        caller.wait_for_hang_up()
+
+    with pytest.raises(DaemonAway, match="it does not answer any more"):
+        ask_at_length(falls_silent, watch=Watch(lambda: False, silence=0.05, questions=2))
 
 
 def test_a_question_that_is_not_answered_is_given_up():
