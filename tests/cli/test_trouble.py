@@ -66,6 +66,16 @@ def test_a_hung_daemon_costs_a_list_of_tools_no_more_than_a_call(shell: Shell, h
     assert "tasak: the daemon did not answer within 2 s: called directly, nothing stays warm\n" == done.stderr
 
 
+@pytest.mark.parametrize("option", ["--deep", "--start"])
+def test_a_hung_daemon_is_told_by_ping_before_a_server_would_be(
+    shell: Shell, hung: psutil.Process, option: str
+) -> None:
+    done = shell("ping", option, "fast")
+
+    assert (4, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("tasak: the daemon did not answer within 5 s\n")
+
+
 def test_a_hung_daemon_is_told_by_status_and_ended_by_stop(shell: Shell, hung: psutil.Process) -> None:
     told = shell("daemon", "status")
     stopped = shell("daemon", "stop")
