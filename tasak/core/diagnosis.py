@@ -7,6 +7,7 @@ from typing import Any
 
 from tasak.core.connection import Connection, State
 from tasak.core.connection_manager import ConnectionManager, Failure
+from tasak.core.processes import tree
 from tasak.errors import TasakError
 from tasak.failure import kind
 
@@ -62,9 +63,6 @@ def describe_failure(failure: Failure, now: float) -> Report:
 
 def of_pool(manager: ConnectionManager, clock: Callable[[], float]) -> list[Report]:
     """Every connection, with the processes behind it."""
-    # Lazy: only whoever looks at the machine should pay for psutil.
-    from tasak.core.processes import tree
-
     now = clock()
     reports = [describe(connection, now) for connection in manager]
     for report in reports:
