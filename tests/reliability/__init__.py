@@ -468,6 +468,7 @@ ROWS = {
         "2 s, then the call is made directly, once; `tasak daemon status` says it, `stop` ends it",
         (
             f"{TROUBLE}test_a_hung_daemon_costs_two_seconds_and_the_call_runs_once",
+            f"{TROUBLE}test_a_hung_daemon_costs_a_list_of_tools_no_more_than_a_call",
             f"{TROUBLE}test_a_hung_daemon_is_told_by_status_and_ended_by_stop",
             f"{OUTCOME}test_a_hung_daemons_call_is_not_made_directly",
         ),
