@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from tasak.client import client, launcher
+from tasak.client.patience import Watch
 from tasak.logs import FILE_SIZE
 from tasak.paths import StateDir, open_private, write_private
 from tests.shell import FAST_APP, TASAK, until
@@ -68,17 +69,24 @@ class Daemon:
     def wait(self) -> int:
         return self.process.wait(PATIENCE)
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def connect(self) -> socket.socket:
         connection = launcher.connect(self.state)
         assert connection is not None, "nobody listens"
-        status, content = client.ask(connection, method, path, body, timeout=PATIENCE)
+        return connection
+
+    def ask(self, method: str, path: str) -> tuple[int, Any]:
+        status, content = client.ask(self.connect(), method, path, timeout=PATIENCE)
         return status, json.loads(content)
 
     def health(self) -> Any:
         return self.ask("GET", "/health")[1]
 
     def call(self, tool: str, **arguments: Any) -> tuple[int, Any]:
-        return self.ask("POST", "/tools/call/fast", {"tool": tool, "arguments": arguments})
+        body = {"tool": tool, "arguments": arguments}
+        status, content = client.ask_at_length(
+            self.connect(), "/tools/call/fast", body, is_exact=False, watch=Watch(silence=PATIENCE, questions=1)
+        )
+        return status, json.loads(content)
 
     def calling(self, tool: str, **arguments: Any) -> "Future[tuple[int, Any]]":
         """The same call, under way: its server has it."""
