@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection
-from pathlib import Path
 
 from aiohttp import web
 
@@ -29,6 +28,7 @@ from tasak.errors import (
 from tasak.failure import kind
 from tasak.front_door import DOOR, SOCKET, Door, body_of, let_in
 from tasak.openapi import Route, document
+from tasak.paths import home
 from tasak.request import Request
 from tasak.service import Service
 from tasak.wire import (
@@ -366,7 +366,7 @@ def of_query(request: web.Request, app: str) -> Request:
     env = dict(os.environ)
     if (config := request.query.get("config")) is not None:
         env[CONFIG_VARIABLE] = bodies.text("config", config)
-    return Request(app=app, cwd=Path.home() if folder is None else bodies.folder("cwd", folder), env=env)
+    return Request(app=app, cwd=home() if folder is None else bodies.folder("cwd", folder), env=env)
 
 
 def flag(request: web.Request, name: str) -> bool:

@@ -18,11 +18,8 @@ from tasak.core.host import AppHost
 from tasak.core.tool_cache import ToolCache
 from tasak.errors import BackingOff, ConnectTimedOut, NotExecuted, OutcomeUnknown, ServerError, SignInNeeded, TasakError
 from tasak.failure import Misbehaved, kind
-from tasak.last_words import with_last_words
 from tasak.plugin import Era, Session, SpeaksAnother
 from tasak.transports.registry import Transport
-
-__all__ = ["Connection", "State", "contained", "with_last_words"]
 
 # A peer that has been silent for so long, or that slept with its machine, is asked whether it is there before a call.
 LONG_REST = 60.0

@@ -221,7 +221,8 @@ class Gateway:
 
     async def connections(self) -> list[dict[str, Any]]:
         """The whole pool, with the processes behind it, then the apps that fail to connect."""
-        return [*await asyncio.to_thread(diagnosis.of_pool, self.manager, self._clock), *self.failing]
+        pool = [diagnosis.describe(connection, self._clock()) for connection in self.manager]
+        return [*await asyncio.to_thread(diagnosis.with_processes, pool), *self.failing]
 
     async def close_connection(self, connection_id: str) -> App:
         """End one connection and wait until its processes are gone.

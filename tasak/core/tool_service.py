@@ -12,7 +12,7 @@ from tasak.core import policy
 from tasak.core.app import App
 from tasak.core.arguments import ArgumentReader, place_of
 from tasak.core.clock import Clock, since_boot
-from tasak.core.connection import Connection, contained, with_last_words
+from tasak.core.connection import Connection, contained
 from tasak.core.connection_manager import ConnectionManager, Lease
 from tasak.core.listed import Listed, Tool, as_tools, by_name
 from tasak.core.nearest import nearest
@@ -34,6 +34,7 @@ from tasak.errors import (
     Usage,
 )
 from tasak.failure import WHERE, kind
+from tasak.last_words import with_last_words
 from tasak.plugin import OnProgress
 from tasak.request import Mark
 
