@@ -24,6 +24,8 @@ from tasak.testing.leaks import Belongings, Thing, children, describe_process, d
 from tests.family import Family
 from tests.shell import Shell
 
+SPARE_WORKERS = 2
+
 # What is let go of is often gone a moment later: a thread that waits for a process, the far end of a socket.
 SETTLING_TIME = 5.0
 POLL_INTERVAL = 0.01
@@ -60,6 +62,12 @@ def family() -> Iterator[Family]:
     yield made
     for pid in made.living():
         os.kill(pid, signal.SIGKILL)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """More than there are cores, since half of their time tests wait for something."""
+    cores = os.cpu_count() or 1
+    return cores + min(cores, SPARE_WORKERS)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,6 +21,7 @@ def test_a_stdin_that_is_closed_says_nothing(shell: Shell, words, said):
     assert done.stderr.startswith(said)
 
 
+@pytest.mark.slow
 def test_input_that_does_not_end_is_not_read_to_its_end(shell: Shell):
     shell.configure({"fast": FAST_APP})
 
