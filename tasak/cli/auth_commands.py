@@ -61,6 +61,8 @@ def status(asked: Asked, app: str | None) -> int:
     reports = direct(asked).run(found)
     if asked.wants_json:
         output.print_json({"apps": reports})
+    elif not reports:
+        output.say("no app that is configured here has a sign-in")
     else:
         output.print_table(("app", "signed in", "at", "scopes", "ends in", "problem"), [row(each) for each in reports])
     return 0

@@ -122,6 +122,15 @@ async def test_without_a_browser_the_address_is_shown_and_the_callback_taken_fro
     assert not user.has_opened
 
 
+async def test_where_no_app_has_a_sign_in_that_is_said(user):
+    user.shell.configure({"fast": FAST_APP})
+
+    status = await user("auth", "status")
+
+    assert (0, "") == (status.returncode, status.stdout)
+    assert "tasak: no app that is configured here has a sign-in\n" == status.stderr
+
+
 async def test_an_app_without_a_sign_in_says_so(user):
     refused = await user("auth", "login", "fast")
 
