@@ -21,13 +21,16 @@ WHY_DIRECT = "tasak: the daemon does not run, and TASAK_NO_DAEMON is set: called
 
 ROADS = {"daemon": {}, "direct": {"TASAK_NO_DAEMON": "1"}}
 
+# Stories of many commands.
+LONG = ("bad_input", "daemon")
+
 
 def stories() -> Iterator[object]:
     for path in TRANSCRIPTS:
         roads = ["daemon"] if path.read_text().startswith(NEEDS_DAEMON) else list(ROADS)
         for road in roads:
             # Each command without a daemon imports all that a daemon has imported once.
-            marks = [pytest.mark.slow] if road == "direct" else []
+            marks = [pytest.mark.slow] if road == "direct" or path.stem in LONG else []
             yield pytest.param(path, ROADS[road], id=f"{path.stem}-{road}", marks=marks)
 
 

@@ -264,6 +264,7 @@ async def test_a_list_that_is_nested_too_deep_is_not_taken_and_the_call_not_made
         await pool.call(app, "t")
 
 
+@pytest.mark.slow
 async def test_a_list_that_is_always_about_to_come_is_given_up(pool):
     with within(), pytest.raises(NotExecuted, match="did not come to the end of its tools"):
         await listed(pool, BUSY, list_timeout=0.3, call_timeout=0.5, call_timeout_max=0.6)
@@ -341,6 +342,7 @@ def with_references(to: dict[str, Any]) -> dict[str, Any]:
     return {"$defs": {"d": to}, "properties": {f"p{n}": {"$ref": "#/$defs/d"} for n in range(1000)}}
 
 
+@pytest.mark.slow
 def test_many_small_schemas_that_expand_are_listed_in_bounded_time():
     """As many as a server may list: each takes some 40 ms to read."""
     schema = doubling("anyOf", 8, 3)
@@ -354,12 +356,14 @@ def test_many_small_schemas_that_expand_are_listed_in_bounded_time():
     assert [f"t{n}(…) - Do it" for n in range(100, 2400)] == lines[100:]
 
 
+@pytest.mark.slow
 def test_ten_thousand_plain_schemas_are_listed_whole():
     tools = [{"name": f"t{n}", "inputSchema": {"properties": with_parameters(6)}} for n in range(10_000)]
 
     assert not any("…" in line for line in signatures(tools))
 
 
+@pytest.mark.slow
 async def test_a_list_of_many_schemas_that_expand_is_passed_on_as_it_came(pool):
     """The daemon expands none of them, and `--json` prints them so."""
     schema = doubling("anyOf", 8, 3)

@@ -321,6 +321,7 @@ def test_whoever_listens_in_the_place_of_the_daemon_gets_no_signal_of_another_us
     sock.unlink()
 
 
+@pytest.mark.slow
 def test_who_has_the_port_before_us_hears_nothing_and_gets_no_token(home):
     port = free_port()
     home.env["TASAK_DAEMON_PORT"] = str(port)
@@ -338,6 +339,7 @@ def test_who_has_the_port_before_us_hears_nothing_and_gets_no_token(home):
     assert not (home.state / "daemon.token").exists()
 
 
+@pytest.mark.slow
 def test_who_has_the_port_after_a_daemon_that_was_killed_is_shown_no_token_by_anybody(home):
     front = Front(home)
     assert front.token
@@ -375,6 +377,7 @@ def test_nobody_takes_or_shares_the_port_of_a_daemon_that_runs(front, refuses, u
     assert "EADDRINUSE" == outcome
 
 
+@pytest.mark.slow
 def test_a_token_that_another_user_left_there_opens_nothing_and_shows_them_nothing(home):
     home.state.chmod(0o777)
     with acting_as(STRANGER):
