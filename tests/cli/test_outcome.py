@@ -290,6 +290,8 @@ def test_one_of_two_commands_may_be_ended_and_the_second_cancels_the_call(warm):
     second = warm.start(*words, preexec_fn=hear_interrupts)
     daemon = psutil.Process(warm.daemon_pid)
     until(lambda: 2 == callers(daemon))
+    # Whoever has an answer now has come after the second, whose call the daemon has then read, too.
+    assert 0 == warm("daemon", "status").returncode
 
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=PATIENCE)
