@@ -81,7 +81,7 @@ def test_after_a_kill_at_any_moment_of_the_start_the_next_call_works(world, comm
 
         done = commands(*world.words(next_mark), env=world.env, cwd=world.home)
 
-        assert (0, f"{next_mark}\n") == (done.returncode, done.stdout)
+        assert (0, f"{next_mark}\n") == (done.returncode, done.stdout), done.stderr
         assert 1 == world.executions()[next_mark]
         assert 1 >= world.executions()[mark]
         assert call.returncode in ((0, 6) if victim == "daemon" else (-signal.SIGKILL, 0))
