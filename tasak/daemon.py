@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,8 @@ def complain(*lines: str | None) -> None:
 
 def announce() -> None:
     """Tell whoever started us that we answer, and let go of them."""
-    os.write(2, READY)
+    with suppress(BrokenPipeError):  # they were killed meanwhile; others may be here already
+        os.write(2, READY)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 2)
     os.close(null)

@@ -491,6 +491,22 @@ def test_a_state_folder_that_takes_no_more_is_named(home):
     assert (4, f"no daemon: {home}/.tasak cannot be used: File too large\n".encode()) == (done.returncode, done.stderr)
 
 
+def test_who_was_killed_after_starting_it_takes_it_not_along(home):
+    words = [sys.executable, "-P", "-m", "tasak.daemon"]
+    with subprocess.Popen(
+        words, env={"HOME": str(home), "PATH": os.environ["PATH"]}, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        try:
+            until(lambda: (home / ".tasak" / "daemon.pid").exists())
+
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1.0)
+        finally:
+            process.kill()
+
+
 def test_a_second_daemon_is_refused_while_one_runs(running, rival):
     _, said = rival.communicate(timeout=PATIENCE)
 
