@@ -27,7 +27,9 @@ from mcp_types import (
 from tasak.core.stamp import Stamp
 from tasak.errors import CallTimedOut, NotExecuted, ServerError, SessionLost, TasakError
 from tasak.plugin import OnProgress, Progress
+from tasak.transports.messages import answered_in, message_of
 from tasak.transports.pace import Paced
+from tasak.transports.reading import Prompt
 
 if TYPE_CHECKING:
     # Types alone: nothing that runs here depends on the SDK's private parts.
@@ -158,6 +160,15 @@ class Exchange:
                 return self._progressed(params)
         return False
 
+    def takes_line(self, line: bytes) -> bool:
+        """The same of a line that may be read later, too: only an answer that somebody waits for is looked into."""
+        if answered_in(line) not in self._waiting:
+            return False
+        try:
+            return self.takes(message_of(line))
+        except ValueError:  # whoever reads it has words for that
+            return False
+
     def hears(self, message: JSONRPCMessage) -> bool:
         """Whether what the server says of its own accord is passed on.
 
@@ -233,6 +244,8 @@ class Reader:
     def __init__(self, stream: "ReadStream[SessionMessage | Exception]", exchange: Exchange) -> None:
         self._stream = stream
         self._exchange = exchange
+        if isinstance(stream, Prompt):
+            stream.offer_to(exchange.takes_line)
         self._forgive = stream.forgive if isinstance(stream, Paced) else lambda: None
 
     async def receive(self) -> SessionMessage | Exception:

@@ -15,13 +15,16 @@ from typing import Self
 from tasak.plugin import AppConfig, Peer
 from tasak.transports import birth
 from tasak.transports.birth import Program, close_pipes
-from tasak.transports.lines import MAX_LINE, LineReader, LineWriter
+from tasak.transports.lines import LineReader, LineWriter
 from tasak.transports.mark import VARIABLE
 from tasak.transports.stderr import CHUNK, StderrLog
+from tasak.transports.stdout import Stdout
 from tasak.transports.tree import KILL_GRACE
 
 # What a program needs to find its way; everything else is the config's to name.
 INHERITED = ("HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG")
+
+STDOUT = 1
 
 # A server that wants to save its state on EOF, and one that wants to on SIGTERM.
 EOF_GRACE = 2.0
@@ -35,16 +38,15 @@ LAST_WORDS_GRACE = 0.1
 class Child(Peer):
     """A running program, in a session and process group of its own, that we talk to over stdin and stdout."""
 
-    program: "Program[Streams]"
-
-    def __init__(self, process: asyncio.subprocess.Process, command: Sequence[str], stderr: StderrLog) -> None:
+    def __init__(self, program: "Program[Streams]", command: Sequence[str], stderr: StderrLog) -> None:
+        process = asyncio.subprocess.Process(program.transport, program.protocol, asyncio.get_running_loop())
         assert process.stdin is not None
-        assert process.stdout is not None
         assert process.stderr is not None
         self.pid = process.pid
-        self.read = LineReader(LongLines(process.stdout))
+        self.read = LineReader(program.protocol.lines)
         self.write = LineWriter(Stdin(process.stdin))
         self.command = command
+        self.program = program
         self._process = process
         self._stdin = process.stdin
         self._stderr = stderr
@@ -59,17 +61,10 @@ class Child(Peer):
         Raises:
             ConnectFailed: it cannot be started.
         """
-        loop = asyncio.get_running_loop()
         program = await birth.start(
-            lambda: Streams(limit=CHUNK, loop=loop),
-            command,
-            environment=environment,
-            directory=directory,
-            stdin=asyncio.subprocess.PIPE,
+            Streams, command, environment=environment, directory=directory, stdin=asyncio.subprocess.PIPE
         )
-        child = cls(asyncio.subprocess.Process(program.transport, program.protocol, loop), command, stderr)
-        child.program = program
-        return child
+        return cls(program, command, stderr)
 
     def last_words(self) -> Sequence[str]:
         return self._stderr.lines()
@@ -135,49 +130,32 @@ class Child(Peer):
 class Streams(asyncio.subprocess.SubprocessStreamProtocol):
     """The program's streams. They end soon after it, also where someone whom it left behind has them too."""
 
+    def __init__(self) -> None:
+        super().__init__(limit=CHUNK, loop=asyncio.get_running_loop())
+        self.lines = Stdout()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert isinstance(transport, asyncio.SubprocessTransport)
         self._pipes = transport
+        stdout = transport.get_pipe_transport(STDOUT)
+        assert isinstance(stdout, asyncio.ReadTransport)
+        self.lines.follow(stdout)
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        if fd == STDOUT and isinstance(data, bytes):
+            self.lines.data_received(data)  # it had come before the pipe was followed
+        else:
+            super().pipe_data_received(fd, data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == STDOUT:
+            self.lines.end(exc)
+        super().pipe_connection_lost(fd, exc)
 
     def process_exited(self) -> None:
         super().process_exited()
         asyncio.get_running_loop().call_later(LAST_WORDS_GRACE, close_pipes, self._pipes)
-
-
-class LongLines:
-    """Lines of up to `MAX_LINE` from a stream that holds less: one that says much more than is read has to wait."""
-
-    def __init__(self, stream: asyncio.StreamReader) -> None:
-        self._stream = stream
-
-    async def readline(self) -> bytes:
-        """The next line with its end; the rest where there is none, nothing at the end.
-
-        Raises:
-            ValueError: it is longer.
-        """
-        try:
-            return await self._stream.readuntil()
-        except asyncio.IncompleteReadError as end:
-            return end.partial
-        except asyncio.LimitOverrunError as more:
-            return await self._long_line(more.consumed)
-
-    async def _long_line(self, there: int) -> bytes:
-        line = bytearray()
-        while len(line) + there <= MAX_LINE:
-            line += await self._stream.readexactly(there)
-            try:
-                rest = await self._stream.readuntil()
-            except asyncio.IncompleteReadError as end:
-                rest = end.partial
-            except asyncio.LimitOverrunError as more:
-                there = more.consumed
-                continue
-            line += rest
-            return bytes(line)
-        raise ValueError("the line is too long")
 
 
 class Stdin:

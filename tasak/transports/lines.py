@@ -1,6 +1,7 @@
 """JSON-RPC messages over two byte streams, one a line: what a process on stdio, or one behind a pipe, speaks."""
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -8,13 +9,11 @@ import anyio
 from tasak.inert import one_line
 from tasak.plugin import LineSink, LineSource
 from tasak.transports.pace import Pace
-from tasak.transports.reading import Messages
+from tasak.transports.reading import MAX_LINE, Messages
+from tasak.transports.stdout import Stdout
 
 if TYPE_CHECKING:
     from mcp.shared.message import SessionMessage
-
-# The largest message we promise to carry is 64 MiB of text, which JSON may escape to twice that.
-MAX_LINE = 128 << 20
 
 # The first strange lines of a server tell what it prints; the rest would fill the log.
 SHOWN_STRANGE_LINES = 3
@@ -47,6 +46,11 @@ class LineReader(Messages):
                 except ValueError:
                     self._note(line)
         raise anyio.EndOfStream
+
+    def offer_to(self, takes: Callable[[bytes], bool]) -> None:
+        """Offer it what comes, a line at a time, before it is kept for who reads."""
+        if isinstance(self._stream, Stdout):
+            self._stream.first = takes
 
     def forgive(self) -> None:
         """The message that came last was asked for: it is not held against the peer."""

@@ -15,7 +15,8 @@ import anyio
 
 from tasak.errors import OutcomeUnknown
 from tasak.plugin import LineSource
-from tasak.transports.child import Child, LongLines
+from tasak.transports.birth import Program
+from tasak.transports.child import Child, Streams
 from tasak.transports.lines import LineReader, LineWriter
 from tasak.transports.stderr import StderrLog
 
@@ -76,13 +77,11 @@ class Proxy(Child):
 
     signs: Signs
 
-    def __init__(self, process: asyncio.subprocess.Process, command: Sequence[str], stderr: StderrLog) -> None:
-        super().__init__(process, command, stderr)
-        assert process.stdin is not None
-        assert process.stdout is not None
+    def __init__(self, program: Program[Streams], command: Sequence[str], stderr: StderrLog) -> None:
+        super().__init__(program, command, stderr)
         self._requests = Requests()
-        self.read = ProxyReader(LongLines(process.stdout), self._requests)
-        self.write = ProxyWriter(process.stdin, self._requests)
+        self.read = ProxyReader(program.protocol.lines, self._requests)
+        self.write = ProxyWriter(self._stdin, self._requests)
         self._has_lapsed = False
 
     @classmethod
@@ -210,6 +209,9 @@ class ProxyReader(LineReader):
     def __init__(self, stream: LineSource, requests: Requests) -> None:
         super().__init__(stream)
         self._requests = requests
+
+    def offer_to(self, takes: Callable[[bytes], bool]) -> None:
+        """To nobody: each message has to be looked at here."""
 
     async def receive(self) -> "SessionMessage | Exception":
         try:

@@ -60,15 +60,20 @@ def parse(line: bytes) -> Any:
     try:
         return DECODER.decode(text)
     except RecursionError:
-        found = BEGINNING.match(line) or END.search(line[-LONGEST_END:])
-        if not found:
+        if (request := answered_in(line)) is None:
             raise
-        return refused(int(found[1]), "it is nested too deep")
+        return refused(request, "it is nested too deep")
     except ValueError:
         match loosely(text):
-            case {"id": int() | str() as request, "result": _} | {"id": int() | str() as request, "error": _}:
-                return refused(request, "a number in it is none, or beyond what we take")
+            case {"id": int() | str() as asked, "result": _} | {"id": int() | str() as asked, "error": _}:
+                return refused(asked, "a number in it is none, or beyond what we take")
         raise
+
+
+def answered_in(text: bytes) -> int | None:
+    """The number of the request that it answers, where it is at its beginning or its end."""
+    found = BEGINNING.match(text) or END.search(text[-LONGEST_END:])
+    return int(found[1]) if found else None
 
 
 def refused(request: int | str, why: str) -> dict[str, Any]:

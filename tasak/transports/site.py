@@ -17,7 +17,7 @@ import httpx2
 
 from tasak.errors import NotExecuted, OutcomeUnknown, ServerError, SessionLost, SignInNeeded, TasakError
 from tasak.inert import one_line
-from tasak.transports.lines import MAX_LINE
+from tasak.transports.reading import MAX_LINE
 
 # A server that is not there, on a bad line. How long an answer may take is the caller's to say.
 CONNECT_TIMEOUT = 10.0

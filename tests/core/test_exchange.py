@@ -1,12 +1,16 @@
 """Our own requests on two streams: what is held against a peer that talks too much."""
 
 import asyncio
+import json
+from collections.abc import Callable
 from typing import Any, Self
 
+import pytest
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
 from tasak.core.exchange import Exchange
+from tasak.errors import ServerError
 
 
 class Streams:
@@ -16,10 +20,14 @@ class Streams:
         self.incoming: asyncio.Queue[SessionMessage | None] = asyncio.Queue()
         self.requests: asyncio.Queue[Any] = asyncio.Queue()
         self.forgiven = 0
+        self.offer: Callable[[bytes], bool] = lambda line: False
 
     def put(self, *messages: Any) -> None:
         for message in messages:
             self.incoming.put_nowait(SessionMessage(message))
+
+    def offer_to(self, takes: Callable[[bytes], bool]) -> None:
+        self.offer = takes
 
     def forgive(self) -> None:
         self.forgiven += 1
@@ -70,3 +78,52 @@ async def test_an_answer_is_forgiven_and_nothing_else_is():
 
     assert 1 == streams.forgiven
     assert 4 == len(passed_on)
+
+
+# Lines that are offered before they are read
+
+
+def line(**members: Any) -> bytes:
+    return json.dumps(members).encode() + b"\n"
+
+
+async def test_the_answer_to_a_request_is_taken_and_nothing_else_is():
+    streams = Streams()
+    exchange = Exchange(streams, streams, why_ended)
+    asking = asyncio.create_task(exchange.request("ping", None, timeout=20))
+    asked = (await streams.requests.get()).id
+    progress = {"progressToken": asked, "progress": 1}
+    not_taken = [
+        line(jsonrpc="2.0", method="notifications/progress", params=progress),
+        line(jsonrpc="2.0", id=asked + 1, result={}),
+        line(jsonrpc="2.0", id=asked, method="ping"),
+        line(method="ping", jsonrpc="2.0", id=asked),
+        line(jsonrpc="2.0", id=asked, result=[]),
+        line(jsonrpc="2.0", id=str(asked), result={}),
+        b"Listening on port 8080\n",
+        b"\n",
+    ]
+
+    assert [False] * len(not_taken) == [streams.offer(each) for each in not_taken]
+    assert not asking.done()
+    assert streams.offer(line(result={"text": "hello"}, jsonrpc="2.0", id=asked))
+    assert {"text": "hello"} == await asking
+    assert not streams.offer(line(jsonrpc="2.0", id=asked, result={}))
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"error": {"code": -32000, "message": "no luck"}}, "no luck"),
+        ({"result": {"number": float("nan")}}, "its answer cannot be read: a number in it is none"),
+    ],
+)
+async def test_an_answer_that_is_an_error_is_taken_as_one(members, said):
+    streams = Streams()
+    exchange = Exchange(streams, streams, why_ended)
+    asking = asyncio.create_task(exchange.request("ping", None, timeout=20))
+    asked = (await streams.requests.get()).id
+
+    assert streams.offer(line(jsonrpc="2.0", id=asked, **members))
+    with pytest.raises(ServerError, match=said):
+        await asking

@@ -29,7 +29,7 @@ from tasak.plugin import Progress
 from tasak.request import Request
 from tasak.testing import Answers, HttpServer
 from tasak.transports.incoming import Bookmark
-from tasak.transports.lines import MAX_LINE
+from tasak.transports.reading import MAX_LINE
 from tests.core.pool import Pool, soon
 
 # More than anything here takes on a busy machine; what is not bounded takes minutes.

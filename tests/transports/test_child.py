@@ -121,7 +121,9 @@ async def test_its_words_arrive_as_they_are_and_no_shell_reads_them():
 
 async def test_signals_that_python_ignores_are_not_ignored_in_it():
     async with running("/bin/cat", "/proc/self/status") as child:
-        lines = (await child._process.stdout.read()).decode().splitlines()
+        lines = []
+        while line := await child.program.protocol.lines.readline():
+            lines.append(line.decode())
 
     (ignored,) = [int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:")]
     assert [] == [number for number in (signal.SIGPIPE, signal.SIGXFSZ) if ignored & 1 << number - 1]

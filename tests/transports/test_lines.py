@@ -13,7 +13,8 @@ import pytest
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
-from tasak.transports.lines import MAX_LINE, LineReader, LineWriter
+from tasak.transports.lines import LineReader, LineWriter
+from tasak.transports.reading import MAX_LINE
 
 PATIENCE = 20.0
 
