@@ -10,7 +10,8 @@ from tasak.client import fast
 # No answer of a call that is measured here takes as long.
 PATIENCE = 30.0
 
-EXPECT = b"Expect: 100-continue\r\n"
+# What makes it a connection for one call.
+ONCE = b"Connection: close\r\nExpect: 100-continue\r\n"
 
 
 class DaemonCall:
@@ -44,7 +45,7 @@ class DaemonCall:
 
     def on_kept_connection(self, connection: socket.socket) -> float:
         """Seconds from the first byte sent to the last one received, without a go-ahead."""
-        request = self._head.replace(EXPECT, b"") + self._body
+        request = self._head.replace(ONCE, b"") + self._body
         began = perf_counter()
         connection.sendall(request)
         read_until(self._ending, connection)

@@ -377,7 +377,7 @@ static const char *converse(int fd, const struct call *call, const char *cwd, lo
     if (!body || ferror(body) || fclose(body))
         return IDLE; /* no memory */
     dprintf(fd, "POST /tools/call/%s HTTP/1.1\r\nHost: tasak\r\nContent-Type: application/json\r\nAccept: %s\r\n"
-            "Tasak-Version: " TASAK_VERSION "\r\nExpect: 100-continue\r\nContent-Length: %zu\r\n\r\n",
+            "Tasak-Version: " TASAK_VERSION "\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: %zu\r\n\r\n",
             call->app, call->wants_json ? "application/json" : "text/plain", size);
     const char *state = await_go_ahead(fd, deadline);
     if (state == SENT) {

@@ -163,7 +163,7 @@ def request_head(app: str, wants_json: bool, length: int, *, is_exact: bool = Fa
     return (
         f"POST {CALL_PATH}{app} HTTP/1.1\r\nHost: tasak\r\nContent-Type: {JSON}\r\n"
         f"Accept: {JSON if wants_json else PLAIN}\r\n{VERSION_HEADER}: {__version__}\r\n"
-        f"{more}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        f"{more}Connection: close\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
     ).encode()
 
 

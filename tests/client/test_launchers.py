@@ -190,6 +190,7 @@ def test_the_request_has_the_headers_and_members_that_the_daemon_expects(launche
     assert "application/json" == daemon.caller.header("Content-Type")
     assert tasak.__version__ == daemon.caller.header("Tasak-Version")
     assert "100-continue" == daemon.caller.header("Expect")
+    assert "close" == daemon.caller.header("Connection")  # there will be no other call
     sent = json.loads(daemon.caller.body)
     assert env.items() <= sent.pop("env").items()
     assert {"tool": "tool", "argv": ["--flag", "--json", "-"], "cwd": os.path.realpath(home)} == sent
