@@ -8,22 +8,26 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 
 def make() -> MCPServer:
-    """The server, ready to `run("stdio")`."""
+    """The server, ready to `run("stdio")`.
+
+    Its tools are coroutines, since the SDK runs plain functions in threads: side by side, where `counter` would lose
+    count, and later than where they are called.
+    """
     server = MCPServer("tasak-demo")
     count = 0
 
     @server.tool()
-    def add(a: int, b: int) -> int:
+    async def add(a: int, b: int) -> int:
         """Add two numbers."""
         return a + b
 
     @server.tool()
-    def echo(text: str) -> str:
+    async def echo(text: str) -> str:
         """Give the text back."""
         return text
 
     @server.tool()
-    def counter() -> int:
+    async def counter() -> int:
         """Count the calls of this tool: state that a warm session keeps from one command to the next."""
         nonlocal count
         count += 1
@@ -40,7 +44,7 @@ def make() -> MCPServer:
         return f"slept {seconds:g} s"
 
     @server.tool()
-    def fail(reason: str = "because you asked for it") -> str:
+    async def fail(reason: str = "because you asked for it") -> str:
         """Fail, with the reason that you give."""
         raise ToolError(reason)
 
