@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 
 from aiohttp import web
 
@@ -54,7 +55,7 @@ SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
 
 def create_app(service: Service, door: Door = SOCKET) -> web.Application:
     """The application behind one door."""
-    app = web.Application(client_max_size=door.max_body, middlewares=[attend, report])
+    app = web.Application(client_max_size=door.max_body, middlewares=[report])
     app[SERVICE] = service
     app[DOOR] = door
     for route in ROUTES:
@@ -66,22 +67,13 @@ def create_app(service: Service, door: Door = SOCKET) -> web.Application:
 
 
 @web.middleware
-async def attend(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A connection whose request is being answered is not closed to make room for another."""
-    caller = request.protocol
-    if not isinstance(caller, Caller):
-        return await handler(request)
-    with caller:
-        return await handler(request)
-
-
-@web.middleware
 async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let in who may come in, and tell every failure as the one shape of an error."""
     try:
         let_in(request)
         require_known_query(request)
-        return await handler(request)
+        with attended(request.protocol):
+            return await handler(request)
     except NoToken as problem:
         if (request.method, request.path) == ("GET", "/health"):
             return web.json_response({"status": "ok"})
@@ -98,6 +90,11 @@ async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as problem:
         log.exception("%s %s", request.method, request.path)
         return failure(InternalError(f"a bug in tasak: {kind(problem)}", fix="see `tasak daemon logs`"))
+
+
+def attended(caller: web.RequestHandler | None) -> AbstractContextManager[None]:
+    """A connection whose request is being answered is not closed to make room for another."""
+    return caller if isinstance(caller, Caller) else nullcontext()
 
 
 async def go_ahead(request: web.Request) -> web.StreamResponse | None:
