@@ -5,7 +5,10 @@ Two threads that enter a package with circular imports by different doors find i
 
 import asyncio
 import pkgutil
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
@@ -28,3 +31,17 @@ def load_all(package: str) -> None:
 async def load_aside(name: str) -> ModuleType:
     """The same, while the loop has other callers."""
     return await asyncio.to_thread(load, name)
+
+
+@contextmanager
+def leaving_out(name: str) -> Iterator[None]:
+    """For an import that would take another module along and can do without: as if that one were not installed."""
+    if name in sys.modules:
+        yield
+        return
+    with ONE_AT_A_TIME:
+        sys.modules[name] = None  # type: ignore[assignment]  # the documented way of saying so
+        try:
+            yield
+        finally:
+            del sys.modules[name]

@@ -32,6 +32,15 @@ thread.join()
 """
 
 
+def test_it_is_written_without_what_paints_consoles_and_others_still_have_that():
+    script = (
+        "import sys, tasak.daemon_log; print('rich' in sys.modules); import rich.console; print('rich' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+
+    assert ["False", "True"] == done.stdout.split()
+
+
 def test_what_is_logged_while_the_log_is_opened_is_in_it_once(tmp_path):
     for number in range(5):
         path = tmp_path / f"{number}.log"
