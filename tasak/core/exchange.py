@@ -27,7 +27,7 @@ from mcp_types import (
 from tasak.core.stamp import Stamp
 from tasak.errors import CallTimedOut, NotExecuted, ServerError, SessionLost, TasakError
 from tasak.plugin import OnProgress, Progress
-from tasak.transports.messages import answered_in, message_of
+from tasak.transports.messages import answered_in, result_in
 from tasak.transports.pace import Paced
 from tasak.transports.reading import Prompt
 
@@ -161,13 +161,14 @@ class Exchange:
         return False
 
     def takes_line(self, line: bytes) -> bool:
-        """The same of a line that may be read later, too: only an answer that somebody waits for is looked into."""
-        if answered_in(line) not in self._waiting:
+        """Whether it is the result of one of our requests, dealt with now. All else is for who reads the stream."""
+        request = answered_in(line)
+        waiting = self._waiting.get(request) if request else None
+        result = result_in(line, request) if waiting else None
+        if waiting is None or result is None or waiting.answer.done():
             return False
-        try:
-            return self.takes(message_of(line))
-        except ValueError:  # whoever reads it has words for that
-            return False
+        waiting.answer.set_result(result)
+        return True
 
     def hears(self, message: JSONRPCMessage) -> bool:
         """Whether what the server says of its own accord is passed on.

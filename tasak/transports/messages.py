@@ -76,6 +76,20 @@ def answered_in(text: bytes) -> int | None:
     return int(found[1]) if found else None
 
 
+def result_in(text: bytes, request: int | None) -> dict[str, Any] | None:
+    """What the answer to that request brings; None where it brings no result, or is none."""
+    try:
+        found = parse(text)
+    except (ValueError, RecursionError):
+        return None
+    match found:
+        case {"jsonrpc": "2.0", "id": number, "result": dict(result)} if number == request and len(found) == len(
+            ANSWER
+        ):
+            return result
+    return None
+
+
 def refused(request: int | str, why: str) -> dict[str, Any]:
     error = {"code": PARSE_ERROR, "message": f"its answer cannot be read: {why}"}
     return {"jsonrpc": "2.0", "id": request, "error": error}
