@@ -26,7 +26,8 @@ class Figure:
     reference: str
     unit: Unit = "s"
     pairs: Pairs
-    target: Target
+    target: Target | None = None
+    """None where a figure explains another one."""
 
     @property
     def medians(self) -> tuple[float, float]:
@@ -34,6 +35,8 @@ class Figure:
 
     @property
     def is_met(self) -> bool:
+        if self.target is None:
+            return True
         measured = self.pairs.ratio if self.target.of == "ratio" else self.medians[0]
         return measured <= self.target.at_most
 
@@ -47,8 +50,8 @@ class Figure:
             "pairs": len(self.pairs.ours),
             "ratio": self.pairs.ratio,
             "quartiles": list(self.pairs.quartiles),
-            "target": {"of": self.target.of, "at_most": self.target.at_most},
-            "met": self.is_met,
+            "target": {"of": self.target.of, "at_most": self.target.at_most} if self.target else None,
+            "met": self.is_met if self.target else None,
         }
 
     def as_cells(self) -> list[str]:
@@ -62,9 +65,15 @@ class Figure:
             reference,
             str(len(self.pairs.ours)),
             f"{self.pairs.ratio:.2f} [{low:.2f} {high:.2f}]",
-            f"≤ {self.target.at_most:g}" if self.target.of == "ratio" else f"≤ {shown(self.target.at_most, self.unit)}",
-            "met" if self.is_met else "MISSED",
+            *self._verdict(),
         ]
+
+    def _verdict(self) -> tuple[str, str]:
+        if self.target is None:
+            return "", ""
+        most = self.target.at_most
+        bound = f"{most:g}" if self.target.of == "ratio" else shown(most, self.unit)
+        return f"≤ {bound}", "met" if self.is_met else "MISSED"
 
 
 COLUMNS = ["row", "what", "ours", "reference", "pairs", "ratio [quartiles]", "target", ""]

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from bench.bare_pipe import BarePipe
 from bench.daemon_call import DaemonCall
 from bench.figure import Figure, Target
 from bench.home import DEMO_SERVER, STDLIB_SERVER, TASAK, Failed, Home, resident
-from bench.pairs import interleaved
+from bench.pairs import Pairs, interleaved
 from bench.sdk_client import SdkClient, command_of
 from bench.trouble import APPS, Trouble
 
@@ -34,43 +36,62 @@ BATCH = 10
 def warm_call(home: Home, is_quick: bool) -> Iterator[Figure]:
     """A whole command on a warm daemon: as installed, and in Python alone where a native launcher is installed."""
     require(SUM, home.answer(*ADD))
-    launcher, installer = launcher_of(home), installed_by()
-    ways = {f"{launcher}, installed by {installer}": [TASAK]}
-    if launcher == "native":
-        ways["python, scripts/tasak"] = [sys.executable, SCRIPT]
-    for way, command in ways.items():
-        pairs = interleaved(
-            partial(home.seconds, *command, *ADD[1:]),
-            partial(home.seconds, sys.executable, "-c", "pass"),
-            5 if is_quick else 80,
-        )
+    for way, command in launchers(home).items():
         yield Figure(
             name="warm-call",
             ours=f"warm `tasak demo add` ({way})",
             reference="`python -c pass`",
-            pairs=pairs,
+            pairs=beside_bare_start(home, partial(home.seconds, *command, *ADD[1:]), is_quick),
             target=WARM_TARGETS[way.partition(",")[0]],
         )
 
 
+def warm_parts(home: Home, is_quick: bool) -> Iterator[Figure]:
+    """What of a warm call is the server's: the same with one that answers in microseconds, and the server by itself."""
+    text = "hello"
+    require(f"{text}\n", home.answer(TASAK, "stdlib", "echo", "--text", text))
+    for way, command in launchers(home).items():
+        yield Figure(
+            name="warm-parts",
+            ours=f"warm `tasak stdlib echo` ({way})",
+            reference="`python -c pass`",
+            pairs=beside_bare_start(home, partial(home.seconds, *command, "stdlib", "echo", "--text", text), is_quick),
+        )
+    servers: dict[str, tuple[list[str], str, dict[str, Any]]] = {
+        "demo add": (DEMO_SERVER, "add", {"a": 2, "b": 3}),
+        "stdlib echo": (STDLIB_SERVER, "echo", {"text": text}),
+    }
+    for name, (server, tool, arguments) in servers.items():
+        with BarePipe(home, server, tool, arguments) as pipe:
+            yield Figure(
+                name="warm-parts",
+                ours=f"the server of `{name}` by itself, on its pipe",
+                reference="`python -c pass`",
+                pairs=beside_bare_start(home, pipe.seconds, is_quick),
+            )
+
+
 def daemon_call(home: Home, is_quick: bool) -> Iterator[Figure]:
-    """The same without the process: from a request on the socket to its answer."""
+    """The same without the process: from a request on the socket to its answer, as from one in an open SDK session.
+
+    The second figure has what comes with each command: connecting, and waiting for the go-ahead.
+    """
     text = "hello"
     require(f"{text}\n", home.answer(TASAK, "stdlib", "echo", "--text", text))
     call = DaemonCall(home, "stdlib", "echo", "--text", text, expected=text)
     count = 3 if is_quick else 100
     with SdkClient(home, STDLIB_SERVER, "echo", {"text": text}) as sdk, call.connect() as kept:
-        ways: dict[str, Callable[[], float]] = {
-            "new": call.on_new_connection,
-            "kept": partial(call.on_kept_connection, kept),
+        ways: dict[str, tuple[Callable[[], float], Target | None]] = {
+            "request to the daemon → answer": (partial(call.on_kept_connection, kept), Target(at_most=2.0)),
+            "the same with a connection of its own and the go-ahead": (call.on_new_connection, None),
         }
-        for way, once in ways.items():
+        for way, (once, target) in ways.items():
             yield Figure(
                 name="daemon-call",
-                ours=f"request to the daemon, {way} connection",
+                ours=way,
                 reference="SDK's `call_tool`",
                 pairs=interleaved(partial(least, once), partial(sdk.seconds, BATCH), count),
-                target=Target(at_most=2.0),
+                target=target,
             )
 
 
@@ -175,6 +196,7 @@ def bulkheads(home: Home, is_quick: bool) -> Iterator[Figure]:
 
 ROWS: dict[str, Row] = {
     "warm-call": warm_call,
+    "warm-parts": warm_parts,
     "daemon-call": daemon_call,
     "crowd": crowd,
     "first-call": first_call,
@@ -182,6 +204,19 @@ ROWS: dict[str, Row] = {
     "memory": memory,
     "bulkheads": bulkheads,
 }
+
+
+def launchers(home: Home) -> dict[str, list[str]]:
+    """The installed command, and the launcher in Python beside a native one; each with what it is."""
+    launcher, installer = launcher_of(home), installed_by()
+    found = {f"{launcher}, installed by {installer}": [TASAK]}
+    if launcher == "native":
+        found["python, scripts/tasak"] = [sys.executable, SCRIPT]
+    return found
+
+
+def beside_bare_start(home: Home, ours: Callable[[], float], is_quick: bool) -> Pairs:
+    return interleaved(ours, partial(home.seconds, sys.executable, "-c", "pass"), 5 if is_quick else 80)
 
 
 def launcher_of(home: Home) -> str:

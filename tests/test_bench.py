@@ -105,3 +105,26 @@ def test_a_target_bounds_the_ratio_or_our_own_median(target, expected):
 
     assert expected == figure.as_cells()[-1]
     assert (expected == "met") == figure.as_json()["met"]
+
+
+def test_a_figure_that_explains_another_has_no_target_and_misses_none():
+    figure = Figure(name="row", ours="a", reference="b", pairs=Pairs([6.0], [3.0]))
+
+    assert ["2.00 [2.00 2.00]", "", ""] == figure.as_cells()[-3:]
+    assert (None, None) == (figure.as_json()["target"], figure.as_json()["met"])
+    assert figure.is_met
+
+
+@pytest.mark.slow
+@pytest.mark.compiler
+@pytest.mark.keeps("whoever started its daemon has gone, and nobody else buries it")
+def test_the_parts_of_a_warm_call_are_measured_with_both_launchers_and_by_themselves():
+    done = bench("--quick", "--json", "warm-parts")
+
+    assert 0 == done.returncode, done.stderr
+    native, in_python, demo, echo = json.loads(done.stdout)["figures"]
+    assert native["ours"]["what"].startswith("warm `tasak stdlib echo` (native, installed by ")
+    assert "warm `tasak stdlib echo` (python, scripts/tasak)" == in_python["ours"]["what"]
+    # What is within another takes less, and the SDK's server longer than one that answers at once.
+    assert echo["ratio"] < native["ratio"] < in_python["ratio"]
+    assert echo["ratio"] < demo["ratio"]
