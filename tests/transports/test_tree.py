@@ -343,6 +343,8 @@ async def test_one_that_does_not_stay_the_same_is_ended(family, instance):
         await program.tree.end()
 
         assert [] == family.living()
+    # Who had died before it was ever seen is nobody's but the undertaker's.
+    orphans.bury_orphans(MACHINE, orphans.bury_orphans(MACHINE, ()))
 
 
 async def test_who_is_alive_of_an_instance_is_known(family, instance):
