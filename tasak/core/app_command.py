@@ -1,12 +1,20 @@
 """A command line of the config: split into words, and its program found on the caller's PATH."""
 
 import os
+import re
 import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 from tasak.errors import BadConfig, ConnectFailed
+
+# Quoted as `shlex` reads it, or a dollar of ours, with whatever is in its default.
+_PLAIN = re.compile(
+    r"""\\. | '[^']*' | "(?:\\.|[^"\\])*" | \$\$ | \$\{(?: [^}'"\\] | \\. | '[^']*' | "(?:\\.|[^"\\])*" )*\}""",
+    re.DOTALL | re.VERBOSE,
+)
+_OPERATOR = re.compile(r"[;|&<>$`\n]")
 
 
 def split(command: Any, args: Any, where: str) -> list[str]:
@@ -16,7 +24,7 @@ def split(command: Any, args: Any, where: str) -> list[str]:
     in, so that no value adds a word.
 
     Raises:
-        BadConfig: unbalanced quotes, something else than a word, or no word at all.
+        BadConfig: unbalanced quotes, what only a shell would act upon, something else than a word, or no word at all.
     """
     words = command if isinstance(command, list) else [command] if args is not None else _split(command, where)
     if args is not None and not isinstance(args, list):
@@ -49,9 +57,17 @@ def _split(command: Any, where: str) -> list[str]:
     if not isinstance(command, str):
         raise BadConfig(f"{where}: the command has to be a string or a list of words")
     try:
-        return shlex.split(command)
+        words = shlex.split(command)
     except ValueError as problem:
         raise BadConfig(f"{where}: the command cannot be split: {problem}", fix="write it as a list of words") from None
+    # The newline at the end is YAML's.
+    if operator := _OPERATOR.search(_PLAIN.sub("", command.strip())):
+        fix = "quote it, or write the command as a list of words: command: [npx, server]"
+        raise BadConfig(
+            f"{where}: {operator[0]!r} is not quoted in the command, which no shell runs",
+            fix=f"a variable is written ${{NAME}}; else {fix}" if operator[0] == "$" else fix,
+        )
+    return words
 
 
 def _word(word: object, where: str) -> str:

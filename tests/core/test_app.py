@@ -1,5 +1,6 @@
 """One app for one caller."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -235,8 +236,15 @@ def test_a_plugin_whose_schema_is_none_breaks_only_its_own_apps(world, transport
         ("{command: [server, 'a b', 3]}", ["a b", "3"]),
         ("{command: server, args: ['a b', 3]}", ["a b", "3"]),
         ("{command: [server, x], args: [y]}", ["x", "y"]),
-        ("{command: 'server | ls; $(x)'}", ["|", "ls;", "$(x)"]),
-        ("{command: 'server ${WORDS}'}", ["a b; c"]),
+        ("{command: [server, '|', ls;, $(x)]}", ["|", "ls;", "$(x)"]),
+        ("{command: server, args: ['|', 'ls;', $(x)]}", ["|", "ls;", "$(x)"]),
+        (r"""{command: server '>' "&& $X" \; a'|'b}""", [">", "&& $X", ";", "a|b"]),
+        (r"""{command: 'server "\"; \\" "`"'}""", ['"; \\', "`"]),
+        ("{command: 'server ${WORDS} pre${WORDS}'}", ["a b; c", "prea b; c"]),
+        ("{command: 'server ${UNSET:-a;b} ${UNSET:-\"c | d\"}'}", ["a;b", "c | d"]),
+        ("{command: 'server $$5 a$$'}", ["$5", "a$"]),
+        ('{command: "\\n server a\\n"}', ["a"]),
+        ("{command: \"server 'a\\nb'\"}", ["a\nb"]),
         ("{command: server, args: ['${WORDS}', '$$']}", ["a b; c", "$"]),
         ("{command: '${PROGRAM} x'}", ["x"]),
     ],
@@ -269,6 +277,41 @@ def test_with_args_a_command_is_one_word(world):
 )
 def test_a_command_that_is_none_is_refused(world, app, expected):
     assert expected == world.refusal(app)
+
+
+@pytest.mark.parametrize(
+    ("command", "operator"),
+    [
+        ("server x; touch y", ";"),
+        ("server | ls", "|"),
+        ("server 'x'&& ls", "&"),
+        ("server < x", "<"),
+        ("server 2>&1", ">"),
+        ("server `x`", "`"),
+        ("server $(x)", "$"),
+        ("server $$$HOME", "$"),
+        ("server ${WORDS}; ls", ";"),
+        ("server '' \\\\; ls", ";"),
+        ("server\nls", "\n"),
+    ],
+)
+def test_what_only_a_shell_would_act_upon_is_refused_where_a_command_is_split(world, command, operator):
+    refusal = world.refusal(json.dumps({"command": command}))
+
+    assert f"{operator!r} is not quoted in the command, which no shell runs" == refusal
+
+
+def test_a_variable_without_braces_is_refused_with_how_it_is_written(world):
+    with pytest.raises(BadConfig) as raised:
+        world.resolve("{command: server $HOME}")
+
+    assert "a variable is written ${NAME}" in raised.value.fix
+
+
+def test_with_args_the_one_word_of_a_command_is_not_looked_at(world):
+    odd = world.program(world.bin / "a;b $c")
+
+    assert (odd,) == world.resolve("{command: a;b $c, args: []}").config.options["command"]
 
 
 def test_a_program_that_is_not_on_the_callers_path_is_named_with_it(world):

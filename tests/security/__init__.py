@@ -239,10 +239,11 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
         Row(
             "what a shell would run",
-            "words, as they are: there is no shell",
+            "words, as they are, or refused in a string: there is no shell",
             (
                 f"{NAMES}test_the_words_of_a_list_arrive_as_they_are_and_nothing_reads_them",
-                f"{NAMES}test_the_words_of_a_string_are_split_and_nothing_else_is_made_of_them",
+                f"{NAMES}test_the_quoted_words_of_a_string_arrive_as_they_are_and_nothing_reads_them",
+                f"{NAMES}test_what_a_shell_would_act_upon_is_refused_in_a_string_and_nothing_runs",
                 f"{NAMES}test_no_shell_is_anywhere",
             ),
         ),

@@ -4,6 +4,7 @@ import ast
 import http.client
 import json
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterator
@@ -270,12 +271,21 @@ def test_the_words_of_a_list_arrive_as_they_are_and_nothing_reads_them(user):
 
 
 @pytest.mark.slow
-def test_the_words_of_a_string_are_split_and_nothing_else_is_made_of_them(user):
-    (user.home / "program.py").write_text(WORDS_DOWN)
-    evil = " ".join(EVIL)
-    command = f"{sys.executable} -I -S {user.home}/program.py {user.home}/words {evil}"
+def test_the_quoted_words_of_a_string_arrive_as_they_are_and_nothing_reads_them(user):
+    assert EVIL == written(user, {"command": shlex.join(program(user, *EVIL))})[0]
+    assert not (user.home / "pwn").exists()
 
-    assert evil.split() == written(user, {"command": command.replace("$", "$$")})[0]
+
+@pytest.mark.slow
+def test_what_a_shell_would_act_upon_is_refused_in_a_string_and_nothing_runs(user):
+    harmless = shlex.join(program(user, "x"))
+
+    for evil in EVIL:
+        refused = written(user, {"command": f"{harmless} {evil} x"})
+
+        assert 2 == refused.returncode
+        assert f"app 'app' in {user.home}/.tasak/tasak.yaml: " in refused.stderr
+        assert "is not quoted in the command, which no shell runs" in refused.stderr
     assert not (user.home / "pwn").exists()
 
 
