@@ -95,6 +95,7 @@ HEALTH: Schema = object_of(
         "lost": list_of(CONNECTION),
         "transports": {"type": "object", "additionalProperties": TEXT},
         "tcp": or_null(TEXT),
+        "tcp_problem": or_null(TEXT),
     }
 )
 APPS: Schema = object_of({

@@ -165,6 +165,7 @@ async def health(request: web.Request) -> web.Response:
             "lost": service.gateway.lost,
             "transports": service.gateway.troubles,
             "tcp": service.tcp,
+            "tcp_problem": service.tcp_problem,
         }
     )
 

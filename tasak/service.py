@@ -23,7 +23,9 @@ class Service:
     uptime: Callable[[], float]
     stop: Callable[[], None]
     tcp: str | None = None
-    """Where the API listens besides the socket, or why it does not; None where it is not to."""
+    """Where the API listens besides the socket."""
+    tcp_problem: str | None = None
+    """Where it should listen and does not, and why."""
     log_trouble: Callable[[], OSError | TasakError | None] = lambda: None
     """Why what the daemon logs is dropped; None while it is not."""
     is_draining: bool = False

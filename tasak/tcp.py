@@ -58,6 +58,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def without(service: Service, place: str, why: str) -> list[Entrance]:
-    service.tcp = f"not on {place}: {why}"
-    log.warning("the API is at the socket alone, %s", service.tcp)
+    service.tcp_problem = f"{place}: {why}"
+    log.warning("the API is at the socket alone, not on %s", service.tcp_problem)
     return []

@@ -182,6 +182,7 @@ async def test_health_says_who_answers(face):
         "lost": [],
         "transports": {},
         "tcp": None,
+        "tcp_problem": None,
     }
     assert (200, expected) == (answer.status, answer.json)
 

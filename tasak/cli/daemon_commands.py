@@ -146,9 +146,10 @@ def report(asked: Asked, state: StateDir) -> Mapping[str, Any]:
         found["connections"] = health["connections"]
         if health.get("tcp"):
             found["tcp"] = health["tcp"]
-            if found["tcp"].startswith("not on"):
-                found["fix"] = "`tasak doctor` says what is in the way; `tasak daemon restart` tries again"
         # A daemon of an earlier version does not tell.
+        if health.get("tcp_problem"):
+            found["tcp_problem"] = health["tcp_problem"]
+            found["fix"] = "`tasak doctor` says what is in the way; `tasak daemon restart` tries again"
         found["failing"] = health.get("failing", [])
         found["lost"] = health.get("lost", [])
         about_files = road.ask("GET", f"/apps{where(working_directory(), os.environ)}")["notices"]

@@ -328,12 +328,12 @@ def test_who_has_the_port_before_us_hears_nothing_and_gets_no_token(home):
     with Ear() as ear:
         ear.open(STRANGER, ("127.0.0.1", port))
         called = home("fast", "echo", "--text", SECRET)
-        until(lambda: "tcp" in home.json("daemon", "status"))
+        until(lambda: "tcp_problem" in home.json("daemon", "status"))
         status, looked = home.json("daemon", "status"), home("doctor")
         heard = ear.heard()
 
     assert (0, f"{SECRET}\n", "") == (called.returncode, called.stdout, called.stderr)
-    assert f"not on 127.0.0.1:{port}" in status["tcp"]
+    assert f"127.0.0.1:{port}: " in status["tcp_problem"]
     assert f"port {port} of 127.0.0.1 is taken" in looked.stdout
     assert [] == heard
     assert not (home.state / "daemon.token").exists()
@@ -349,7 +349,7 @@ def test_who_has_the_port_after_a_daemon_that_was_killed_is_shown_no_token_by_an
         ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         until(lambda: is_open(ear, front.port))
         called = home("fast", "echo", "--text", SECRET)
-        until(lambda: "not on" in home.json("daemon", "status").get("tcp", ""))
+        until(lambda: "tcp_problem" in home.json("daemon", "status"))
         heard = ear.heard()
 
     assert (0, f"{SECRET}\n") == (called.returncode, called.stdout)

@@ -44,7 +44,7 @@ def of_port(env: Mapping[str, str], health: Mapping[str, Any] | None, pid: int |
     except BadConfig as problem:
         yield Finding.of("port", problem)
         return
-    if settings.port is None or (health and not str(health.get("tcp")).startswith("not on")):
+    if settings.port is None or (health and not health.get("tcp_problem")):
         return
     host = "127.0.0.1" if settings.host == "localhost" else settings.host
     if is_taken(host, settings.port) and (holder := holder_of(settings.port)) != (pid or 0):
