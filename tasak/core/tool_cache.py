@@ -1,7 +1,7 @@
 """The tool list of one session: asked for once, however many callers want it, and kept until it has changed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -23,6 +23,8 @@ class Tools:
     changes: Changes = NONE
     """What of them is not as it was; a caller is told so once."""
     is_told: bool = True
+    telling: "asyncio.Task[Sequence[str]] | None" = None
+    """What a caller is told of them, which is made out once."""
     ambiguous: Collection[str] = ()
     """The names that stand for more than one tool, which are not among them."""
     _readers: dict[str, ArgumentReader] = field(default_factory=dict)

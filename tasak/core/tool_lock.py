@@ -138,15 +138,14 @@ class ToolLocks:
         """What the caller is to be told of this list: once."""
         if tools.is_told:
             return ()
-        tools.is_told = True
-        if app.on_tool_change == "block":
-            return (headline(app, tools.changes),)
-        try:
-            return await asyncio.to_thread(self._announce, app, tools.by_name)
-        except TasakError as problem:
-            # The call has run: whatever is wrong with the lock, the next list will tell.
-            log.warning("%s: the change of its tools is not told: %s", app.name, problem)
+        if tools.telling is None:
+            tools.telling = asyncio.create_task(self._told(app, tools), name="what is told of changed tools")
+        # A caller that is cancelled meanwhile was not told: the next one is.
+        told = await asyncio.shield(tools.telling)
+        if tools.is_told:
             return ()
+        tools.is_told = True
+        return told
 
     async def news_of_list(self, app: App, tools: Tools) -> ListNews:
         """What is to be told of the list to who reads it: each time, until an answer to a call has told it."""
@@ -174,6 +173,16 @@ class ToolLocks:
             BadConfig: what is known cannot be read.
         """
         return await asyncio.to_thread(self._check, app, tools)
+
+    async def _told(self, app: App, tools: Tools) -> Sequence[str]:
+        if app.on_tool_change == "block":
+            return (headline(app, tools.changes),)
+        try:
+            return await asyncio.to_thread(self._announce, app, tools.by_name)
+        except TasakError as problem:
+            # The call has run: whatever is wrong with the lock, the next list will tell.
+            log.warning("%s: the change of its tools is not told: %s", app.name, problem)
+            return ()
 
     def _compare(self, app: App, tools: Mapping[str, Tool]) -> Comparison:
         files = LockFiles.of(self._state, app.name, app.file)

@@ -23,7 +23,7 @@ from tasak.core.tool_diff import (
     merged,
     summary,
 )
-from tasak.core.tool_lock import SHOWN_BYTES, SHOWN_LINES, shortened
+from tasak.core.tool_lock import SHOWN_BYTES, SHOWN_LINES, ToolLocks, shortened
 from tasak.core.tool_service import ToolList
 from tasak.errors import AmbiguousTool, BadConfig, NotExecuted, ToolChanged
 from tasak.request import Reply, Request
@@ -414,6 +414,24 @@ async def test_fifty_callers_hear_of_it_once(server):
     replies = await asyncio.gather(*(server.call() for _ in range(50)))
 
     assert 1 == sum(len(news(reply)) for reply in replies)
+
+
+async def test_a_caller_that_is_cancelled_meanwhile_does_not_use_up_the_news(server):
+    await server.call()
+    await server.leaves()
+    server.lists(EVIL, OTHER)
+    await server.listed()
+    (connection,) = server.pool.manager
+    tools = connection.tools.known(ttl=60)
+
+    gone = asyncio.create_task(ToolLocks(server.pool.state).news(connection.app, tools))
+    await asyncio.sleep(0)  # so far that it waits
+    gone.cancel()
+    await asyncio.wait([gone])
+
+    (told,) = news(await server.call())
+    assert "shop: its tools are not what they were: changed: give; removed: change" in told
+    assert [] == news(await server.call())
 
 
 async def test_what_nobody_may_see_is_not_told_of(server):
