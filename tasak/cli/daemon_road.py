@@ -16,6 +16,7 @@ from tasak.client.patience import Watch
 from tasak.errors import BadConfig, DaemonAway, OutcomeUnknown, VersionSkew, with_call_id
 from tasak.paths import StateDir
 from tasak.request import Reply, Request
+from tasak.wire import CONTINUE_TIMEOUT
 
 Result = TypeVar("Result")
 
@@ -30,9 +31,12 @@ class DaemonRoad:
         self._state = state
         self._starts = starts
         self._watch = Watch(functools.partial(stopper.is_there, state))
+        self.is_missing = False
+        """It did not run when it was asked, and is not to be started."""
 
     def apps(self, cwd: Path | None, env: Mapping[str, str]) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.ask("GET", f"/apps{where(cwd, env)}")
+        # What the files say, we can read as well: a hung daemon is waited for as with a call.
+        found: Mapping[str, Any] = self.ask("GET", f"/apps{where(cwd, env)}", timeout=CONTINUE_TIMEOUT)
         return found
 
     def list_tools(self, request: Request) -> Mapping[str, Any]:
@@ -120,6 +124,7 @@ class DaemonRoad:
         connection = launcher.connect(self._state)
         if connection is None:
             if not self._starts:
+                self.is_missing = True
                 raise DaemonAway("the daemon does not run", fix="tasak daemon start")
             refuse_if_unwanted(self._state)
             connection = launcher.start(self._state)

@@ -38,10 +38,11 @@ def travel(asked: Asked, errand: Callable[[Road], Result], *, starts: bool = Tru
         output.say(f"{why_direct(problem)}, no file of your own counts; {problem.fix}")
         return directly(asked, errand, StateDir.of_nobody())
     if not asked.no_daemon and not asked.debug:
+        road = DaemonRoad(asked, state, starts=starts)
         try:
-            return errand(DaemonRoad(asked, state, starts=starts))
+            return errand(road)
         except (DaemonAway, Draining, VersionSkew) as problem:
-            if starts:
+            if not road.is_missing:
                 output.say(why_direct(problem))
     return directly(asked, errand, state)
 

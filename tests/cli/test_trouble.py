@@ -66,6 +66,14 @@ def test_a_hung_daemon_costs_a_list_of_tools_no_more_than_a_call(shell: Shell, h
     assert "tasak: the daemon did not answer within 2 s: called directly, nothing stays warm\n" == done.stderr
 
 
+def test_a_hung_daemon_costs_the_list_of_apps_no_more_than_a_call(shell: Shell, hung: psutil.Process) -> None:
+    done = shell()
+
+    assert 0 == done.returncode
+    assert ["demo", "fast"] == [line.split()[0] for line in done.stdout.splitlines()]
+    assert "tasak: the daemon did not answer within 2 s: called directly, nothing stays warm\n" == done.stderr
+
+
 @pytest.mark.parametrize("option", ["--deep", "--start"])
 def test_a_hung_daemon_is_told_by_ping_before_a_server_would_be(
     shell: Shell, hung: psutil.Process, option: str
