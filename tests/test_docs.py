@@ -18,7 +18,7 @@ from tasak import bodies, errors, wire
 from tasak.cli.main import cli
 from tasak.core.app_definition import COMMON_KEYS, FOREIGN_KEYS, TRANSPORTS, ToolRule
 from tasak.core.arguments import BEFORE_APP
-from tasak.core.config import Loader
+from tasak.core.config_loader import Loader
 from tasak.core.gateway import Gateway
 from tasak.core.keyring import Unread
 from tasak.core.settings import KNOBS, MAX_CONNECTIONS

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tasak.core import diagnosis
 from tasak.core.app import App, is_same, with_timeout
 from tasak.core.clock import Clock, since_boot
-from tasak.core.config import AppSummary, Config, Loader
+from tasak.core.config import AppSummary, Config
+from tasak.core.config_loader import Loader
 from tasak.core.connection import Connection
 from tasak.core.connection_manager import ConnectionManager, Failure, remember
 from tasak.core.host import AppHost

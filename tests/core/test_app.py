@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tasak.core.app import App
 from tasak.core.app_definition import ToolRule
-from tasak.core.config import App, Loader
+from tasak.core.config_loader import Loader
 from tasak.errors import BadArguments, BadConfig, BrokenTransport, ConnectFailed, Denied
 
 STDIO = {

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasak.core.config import AppSummary, Config, Loader
+from tasak.core.config import AppSummary, Config
+from tasak.core.config_loader import Loader
 from tasak.core.config_text import parse
 from tasak.core.trust import TrustBook
 from tasak.errors import BadConfig, TasakError, UnknownApp

@@ -6,7 +6,7 @@ import pytest
 
 from tasak.core import policy
 from tasak.core.app import App
-from tasak.core.config import Loader
+from tasak.core.config_loader import Loader
 from tasak.errors import (
     BackingOff,
     BadConfig,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasak.core.app import App
-from tasak.core.config import Loader
+from tasak.core.config_loader import Loader
 from tasak.errors import BadConfig, UnknownApp
 from tests.core.test_config import World
 

@@ -18,7 +18,7 @@ from keyring.backend import KeyringBackend
 
 from tasak.core.app import App
 from tasak.core.call_record import Ending
-from tasak.core.config import Loader
+from tasak.core.config_loader import Loader
 from tasak.core.gateway import Gateway
 from tasak.core.keyring import BELIEVED, Keyring, Unread
 from tasak.errors import BadArguments, BadConfig
