@@ -1,10 +1,12 @@
-"""What the pool knows of its connections, for whoever looks at the machine at night."""
+"""What is known of apps and of their connections, for whoever looks at the machine at night."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from tasak.core.config import AppSummary
 from tasak.core.connection import Connection, State
 from tasak.core.connection_manager import Failure
 from tasak.core.processes import tree
@@ -18,6 +20,30 @@ PING_TIMEOUT = 10.0
 SHOWN_LINES = 20
 
 Report = dict[str, Any]
+
+Key = tuple[str, Path | None]
+"""An app's name, and the file that defines it."""
+
+
+def describe_app(app: AppSummary, states: Mapping[Key, str], failed: Collection[Key]) -> Report:
+    """One app of the config. `states` are those of its connections, `failed` the apps that fail to connect."""
+    return {
+        "name": app.name,
+        "transport": app.transport,
+        "state": state_of(app, states, failed),
+        "file": str(app.file) if app.file else None,
+        "description": app.description,
+        "error": app.error,
+    }
+
+
+def state_of(app: AppSummary, states: Mapping[Key, str], failed: Collection[Key]) -> str:
+    if app.error:
+        return "broken"
+    if app.disabled:
+        return "disabled"
+    key = (app.name, app.file)
+    return states.get(key) or ("backoff" if key in failed else "idle")
 
 
 def describe(connection: Connection, now: float) -> Report:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cached_property
@@ -158,17 +158,7 @@ class Gateway:
         states = {(each.app.name, each.app.file): str(each.state) for each in self.manager}
         failed = {(each.app.name, each.app.file) for each in self._failures()}
         return {
-            "apps": [
-                {
-                    "name": app.name,
-                    "transport": app.transport,
-                    "state": state_of(app, states, failed),
-                    "file": str(app.file) if app.file else None,
-                    "description": app.description,
-                    "error": app.error,
-                }
-                for app in found
-            ],
+            "apps": [diagnosis.describe_app(app, states, failed) for app in found],
             "notices": list(notices),
         }
 
@@ -396,13 +386,3 @@ class Gateway:
         if (news := NEWS_OF_PARTS.get(None)) is not None:
             news += [*answer.notices, *state_lost(answer.mark, part)]
         return answer.result
-
-
-def state_of(app: AppSummary, states: Mapping[Any, str], failed: Collection[Any]) -> str:
-    """What a list of apps says of one, in a word."""
-    if app.error:
-        return "broken"
-    if app.disabled:
-        return "disabled"
-    key = (app.name, app.file)
-    return states.get(key) or ("backoff" if key in failed else "idle")
