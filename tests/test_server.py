@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from tasak import __version__
+from tasak import __version__, front_door
 from tasak.core.gateway import Gateway
 from tasak.paths import StateDir
 from tasak.server import create_app
@@ -989,6 +990,50 @@ async def test_the_body_is_asked_for_and_then_the_call_is_made(face):
 
     assert ("HTTP/1.1 100 Continue", b"\r\n", b"HTTP/1.1 200 OK\r\n") == (first, blank, second)
     assert "hi" == result["content"][0]["text"]
+
+
+@pytest.mark.parametrize("part", [b"", b"{", b" " * 99], ids=["nothing", "some", "almost all"])
+async def test_a_body_that_comes_too_late_is_408_and_the_end_of_the_connection(face, monkeypatch, caplog, part):
+    monkeypatch.setattr(front_door, "BODY_TIMEOUT", 0.2)
+
+    async with heard(face, CALL, 100) as (reader, writer, _):
+        await reader.readline()
+        writer.write(part)
+        first = await reader.readline()
+        told = await rest_of(reader)
+        after = await reader.read()
+
+    assert (b"HTTP/1.1 408 Request Timeout\r\n", "too_slow", b"") == (first, told["error"]["code"], after)
+    assert [] == face.ran
+    assert [] == [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_who_goes_away_before_the_body_is_whole_is_not_heard_of_again(face, caplog):
+    async with heard(face, CALL, 100) as (_, writer, _):
+        writer.write(b"{")
+
+    assert 200 == (await face.call("echo", text="hi")).status
+    assert ["echo"] == face.ran
+    assert [] == [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [("text/plain", b"\r\n\r\nhi\n"), ("application/x-ndjson", b"}\n\r\n0\r\n\r\n")],
+    ids=["whole", "streamed"],
+)
+async def test_a_connection_for_one_call_ends_with_its_whole_answer(face, kind, end):
+    content = body()
+
+    async with heard(face, CALL, len(content), Connection="close", Accept=kind) as (reader, writer, _):
+        writer.write(content + b"GET /health HTTP/1.1\r\n\r\n")
+        answer = await reader.read()
+
+    assert 1 == answer.count(b"HTTP/1.1 ")
+    assert answer.startswith(b"\r\nHTTP/1.1 200 OK\r\n")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert answer.endswith(end)
+    assert ["echo"] == face.ran
 
 
 async def test_a_caller_of_another_version_is_told_so_instead_of_100(face):
