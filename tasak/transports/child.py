@@ -155,6 +155,7 @@ class Streams(asyncio.subprocess.SubprocessStreamProtocol):
 
     def process_exited(self) -> None:
         super().process_exited()
+        self.lines.hear_out()
         asyncio.get_running_loop().call_later(LAST_WORDS_GRACE, close_pipes, self._pipes)
 
 

@@ -8,6 +8,9 @@ from tasak.transports.reading import MAX_LINE
 # A program that says more than this, and is not read, has to wait.
 ROOM = 1 << 17
 
+# No pipe holds more, unless root has allowed it.
+FULL_PIPE = 1 << 20
+
 
 class Stdout(asyncio.Protocol):
     """Lines of up to `MAX_LINE`.
@@ -23,6 +26,7 @@ class Stdout(asyncio.Protocol):
         self._asyncios: asyncio.BaseProtocol | None = None
         self._buffer = bytearray()
         self._searched = 0
+        self._room = ROOM
         self._more: asyncio.Future[None] | None = None
         self._is_over = False
         self._problem: Exception | None = None
@@ -39,13 +43,19 @@ class Stdout(asyncio.Protocol):
         if is_a_line and not self._buffer and self.first(data):
             return
         self._buffer += data
-        if self._more is None and len(self._buffer) > ROOM and self._pipe:
+        if self._more is None and len(self._buffer) > self._room and self._pipe:
             self._pipe.pause_reading()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         assert self._asyncios is not None
         self._asyncios.connection_lost(exc)
+
+    def hear_out(self) -> None:
+        """The program has ended, and the pipe will soon be closed: what is still in it waits for nobody to read."""
+        self._room = ROOM + FULL_PIPE
+        if self._pipe:
+            self._pipe.resume_reading()
 
     def end(self, problem: Exception | None) -> None:
         """There is no more; `problem` is why, unless the program has closed it."""

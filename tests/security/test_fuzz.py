@@ -32,6 +32,7 @@ from tasak.errors import BadConfig, BadRequest, TasakError
 from tasak.inert import inert, inert_json, one_line
 from tasak.paths import StateDir
 from tasak.request import Request
+from tasak.transports import stdout
 from tasak.transports.event_stream import Events
 from tasak.transports.incoming import Bookmark, Incoming
 from tasak.transports.lines import LineReader
@@ -40,6 +41,7 @@ from tasak.transports.messages import message_of
 from tasak.transports.site import Site
 from tasak.transports.stderr import as_texts
 from tasak.wire import LONGEST_TIMEOUT
+from tests.transports.pipes import piped
 
 FEW, MANY = 40, 1500
 
@@ -196,6 +198,62 @@ async def read_lines(pieces: list[bytes]) -> tuple[list[Any], LineReader]:
     reader = LineReader(stream)
     async with asyncio.timeout(10):
         return [item.message async for item in reader if isinstance(item, SessionMessage)], reader
+
+
+TURNS = st.integers(0, 6)
+TEXT = st.sampled_from([b"a\n", b"b\n", b"b\r\n", b"\n", b"a" * 30 + b"\n", b"b" * 300 + b"\n"])
+CUTS = st.just([]) | st.lists(st.integers(1, 40), max_size=3)
+LINES = st.lists(st.tuples(TEXT, CUTS), max_size=8)
+
+
+@runs
+def test_lines_keep_their_order_however_they_are_cut_and_whoever_takes_some_as_they_come(examples, monkeypatch):
+    monkeypatch.setattr(stdout, "ROOM", 16)
+    found: set[bool] = set()
+
+    @holds_for(examples, LINES, st.sampled_from([b"", b"a", b"rest"]), st.lists(TURNS, max_size=9), st.lists(TURNS))
+    def _(lines: list[tuple[bytes, list[int]]], rest: bytes, writes: list[int], reads: list[int]) -> None:
+        pieces = [piece for line, cuts in lines for piece in in_pieces(line, cuts)]
+        heard = asyncio.run(hear([*pieces, rest], writes, reads))
+
+        assert [line for line in (*(line for line, _ in lines), rest) if line] == [line for line, _ in heard]
+        assert all(line.startswith(b"a") and line.endswith(b"\n") for line, was_taken in heard if was_taken)
+        found.update(was_taken for _, was_taken in heard)
+
+    assert {True, False} == found
+
+
+async def hear(pieces: list[bytes], writes: list[int], reads: list[int]) -> list[tuple[bytes, bool]]:
+    """Each line, and whether it was taken as it came. After a piece, or a line, some turns of the loop go by."""
+    heard: list[tuple[bytes, bool]] = []
+
+    def takes(line: bytes) -> bool:
+        is_taken = line.startswith(b"a")
+        if is_taken:
+            heard.append((line, True))
+        return is_taken
+
+    async def read() -> None:
+        turns = iter(reads)
+        while line := await pipe.lines.readline():
+            heard.append((line, False))
+            await turns_of_the_loop(next(turns, 1))
+
+    async with piped() as pipe:
+        pipe.lines.first = takes
+        reading = asyncio.create_task(read())
+        turns = iter(writes)
+        for piece in pieces:
+            pipe.say(piece)
+            await turns_of_the_loop(next(turns, 2))
+        pipe.close()
+        await reading
+    return heard
+
+
+async def turns_of_the_loop(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
 
 
 EVENTS = st.lists(

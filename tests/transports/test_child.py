@@ -19,6 +19,7 @@ from tasak.transports.child import EOF_GRACE, EXIT_STATUS_GRACE, KILL_GRACE, TER
 from tasak.transports.stderr import StderrLog
 from tests.core.pool import until
 from tests.shell import is_alive
+from tests.transports.pipes import rest_of
 
 PATIENCE = 20.0
 # What a busy machine may add to a time that is bounded.
@@ -219,6 +220,23 @@ async def test_what_it_said_last_is_there_when_the_reason_is():
         await child.why_ended()
 
         assert [*(f"line {number}" for number in range(100)), "ouch"] == child.last_words()
+
+
+async def test_what_it_said_last_is_there_for_whoever_reads_it_later():
+    line = "x" * 999
+    async with running(*program(f"print('\\n'.join(['{line}'] * 180))")) as child:
+        await child._process.wait()
+
+        assert [f"{line}\n".encode()] * 180 == await rest_of(child.program.protocol.lines)
+
+
+@pytest.mark.parametrize("end", ["", "exec >&-; sleep 0.2", "sleep 0.01"], ids=["at once", "after its stdout", "soon"])
+async def test_one_that_speaks_first_and_ends_is_heard(end):
+    script = rf"printf 'one\n\n'; echo two >&2; printf 'three\r\nfour'; {end}"
+    for _ in range(10):
+        async with running("/bin/sh", "-c", script) as child:
+            assert [b"one\n", b"\n", b"three\r\n", b"four"] == await rest_of(child.program.protocol.lines)
+            assert "sh exited with status 0" == await child.why_ended()
 
 
 async def test_the_reason_is_known_soon_even_when_someone_else_keeps_the_streams_open():

@@ -1,77 +1,19 @@
 """A program's stdout as lines, through a real pipe."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tasak.transports import stdout
-from tasak.transports.stdout import ROOM, Stdout
-
-PATIENCE = 20.0
-
-
-class EndOfPipe(asyncio.Protocol):
-    """What asyncio has at a program's pipe: it tells of the end a turn later."""
-
-    def __init__(self, lines: Stdout) -> None:
-        self.lines = lines
-
-    def data_received(self, data: bytes) -> None:
-        asyncio.get_running_loop().call_soon(self.lines.data_received, data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        asyncio.get_running_loop().call_soon(self.lines.end, exc)
-
-
-class Pipe:
-    """Its lines, and the descriptor to write to."""
-
-    def __init__(self, lines: Stdout, transport: asyncio.ReadTransport, writing: int) -> None:
-        self.lines = lines
-        self.transport = transport
-        self._writing = writing
-
-    def say(self, data: bytes) -> None:
-        """Write what fits into a pipe, at once."""
-        assert len(data) == os.write(self._writing, data)
-
-    def close(self) -> None:
-        if self._writing >= 0:
-            os.close(self._writing)
-        self._writing = -1
-
-    async def fill(self, data: bytes) -> None:
-        """Write it from a thread, and close."""
-        await asyncio.to_thread(self._write_all, data)
-
-    def _write_all(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._writing, left) :]
-        self.close()
+from tasak.transports.stdout import ROOM
+from tests.transports.pipes import Pipe, piped, rest_of
 
 
 @pytest.fixture
 async def pipe() -> AsyncIterator[Pipe]:
-    reading, writing = os.pipe()
-    lines = Stdout()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: EndOfPipe(lines), os.fdopen(reading, "rb", 0))
-    lines.follow(transport)
-    made = Pipe(lines, transport, writing)
-    async with asyncio.timeout(PATIENCE):
+    async with piped() as made:
         yield made
-    made.close()
-    transport.close()
-
-
-async def rest_of(lines: Stdout) -> list[bytes]:
-    found = []
-    while line := await lines.readline():
-        found.append(line)
-    return found
 
 
 async def test_lines_come_as_they_were_said_and_the_rest_at_the_end(pipe):
@@ -111,6 +53,30 @@ async def test_one_that_is_not_read_has_to_wait(pipe):
     assert len(pipe.lines._buffer) < 4 * ROOM
     assert not filling.done()
     assert [line] * count == await rest_of(pipe.lines)
+    await filling
+
+
+async def test_what_is_left_in_the_pipe_of_a_program_that_has_ended_does_not_wait(pipe):
+    line = b"x" * 999 + b"\n"
+    filling = asyncio.create_task(pipe.fill(line * 600))
+    while pipe.transport.is_reading():  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.001)
+
+    pipe.lines.hear_out()
+    await filling
+    while not pipe.transport.is_closing():  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.001)
+
+    assert [line] * 600 == await rest_of(pipe.lines)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\n", b"\nnext\n"], ids=["nothing", "its end", "another"])
+async def test_a_line_as_long_as_one_may_be_is_read(pipe, monkeypatch, rest):
+    monkeypatch.setattr(stdout, "MAX_LINE", 4 * ROOM)
+    filling = asyncio.create_task(pipe.fill(b"x" * (4 * ROOM) + rest))
+
+    assert b"x" * (4 * ROOM) + rest[:1] == await pipe.lines.readline()
+    assert rest[1:] == await pipe.lines.readline()
     await filling
 
 
