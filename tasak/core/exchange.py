@@ -164,8 +164,7 @@ class Exchange:
         """Whether it is the result of one of our requests, dealt with now. All else is for who reads the stream."""
         request = answered_in(line)
         waiting = self._waiting.get(request) if request else None
-        result = result_in(line, request) if waiting else None
-        if waiting is None or result is None or waiting.answer.done():
+        if waiting is None or waiting.answer.done() or (result := result_in(line, request)) is None:
             return False
         waiting.answer.set_result(result)
         return True

@@ -83,10 +83,8 @@ def result_in(text: bytes, request: int | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     match found:
-        case {"jsonrpc": "2.0", "id": number, "result": dict(result)} if number == request and len(found) == len(
-            ANSWER
-        ):
-            return result
+        case {"jsonrpc": "2.0", "id": int(answered), "result": dict(result)}:
+            return result if answered == request and found.keys() == ANSWER else None
     return None
 
 

@@ -102,6 +102,7 @@ async def test_the_result_of_a_request_is_taken_and_nothing_else_is():
         line(jsonrpc="2.0", id=asked, error={"code": -32000, "message": "no luck"}),
         line(jsonrpc="2.0", id=asked, result={"number": float("nan")}),
         line(jsonrpc="2.0", id=asked, result={}).replace(b"}}", b'}, "id": 1}'),
+        line(jsonrpc="2.0", id=asked, result={}).replace(b"}}", b'}, "id": %d.0}' % asked),
         b'{"jsonrpc": "2.0", "id": %d, "result": %s' % (asked, b"[" * 100_000),
         b"Listening on port 8080\n",
         b"\n",

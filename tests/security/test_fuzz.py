@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCResponse
 
 from tasak.auth.store import AuthorizationServer, Login, TokenStore
 from tasak.bodies import call_request, list_request
@@ -254,6 +255,44 @@ async def hear(pieces: list[bytes], writes: list[int], reads: list[int]) -> list
 async def turns_of_the_loop(number: int) -> None:
     for _ in range(number):
         await asyncio.sleep(0)
+
+
+LIKELY_RESULT = {
+    "jsonrpc": st.just("2.0"),
+    "id": st.sampled_from([1000, 1000.0, "1000"]),
+    "result": st.dictionaries(WORDS, VALUES, max_size=3),
+}
+RESULTS = st.permutations(list(LIKELY_RESULT)).flatmap(
+    lambda names: st.fixed_dictionaries({name: LIKELY_RESULT[name] for name in names})
+)
+
+
+@runs
+def test_a_line_that_is_taken_as_it_comes_says_what_it_would_have_said_later(examples):
+    taken: list[bytes] = []
+
+    @holds_for(examples, documents(ANSWERS | RESULTS))
+    def _(line: bytes) -> None:
+        result = asyncio.run(taken_from(line))
+        if result is not None:
+            taken.append(line)
+            message = message_of(line)
+            assert isinstance(message, JSONRPCResponse)
+            assert (1000, result) == (message.id, message.result)
+
+    assert taken
+
+
+async def taken_from(line: bytes) -> dict[str, Any] | None:
+    exchange = Exchange(Nothing(), Nothing(), why_ended)  # type: ignore[arg-type]  # nothing is read or written
+    asking = asyncio.create_task(exchange.request("tools/call", {}, timeout=10))
+    await asyncio.sleep(0)
+    is_taken = exchange.takes_line(line)
+    exchange.end()
+    try:
+        return await asking if is_taken else None
+    finally:
+        asking.cancel()
 
 
 EVENTS = st.lists(
