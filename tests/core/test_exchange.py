@@ -5,10 +5,12 @@ import json
 from collections.abc import Callable
 from typing import Any, Self
 
+import pytest
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
 from tasak.core.exchange import Exchange
+from tasak.errors import CallTimedOut
 
 
 class Streams:
@@ -112,4 +114,34 @@ async def test_the_result_of_a_request_is_taken_and_nothing_else_is():
     assert not asking.done()
     assert streams.offer(line(result={"text": "hello"}, jsonrpc="2.0", id=asked))
     assert {"text": "hello"} == await asking
+    assert not streams.offer(line(jsonrpc="2.0", id=asked, result={}))
+
+
+async def test_a_result_that_comes_right_before_the_end_is_the_result():
+    streams = Streams()
+    exchange = Exchange(streams, streams, why_ended)
+    asking = asyncio.create_task(exchange.request("ping", None, timeout=20))
+    asked = (await streams.requests.get()).id
+
+    assert streams.offer(line(jsonrpc="2.0", id=asked, result={"number": 1}))
+    assert not streams.offer(line(jsonrpc="2.0", id=asked, result={"number": 2}))
+    exchange.end()
+
+    assert {"number": 1} == await asking
+
+
+@pytest.mark.parametrize("why", ["cancelled by the caller", "timed out"])
+async def test_a_result_that_comes_when_nobody_waits_any_more_is_not_taken(why):
+    streams = Streams()
+    exchange = Exchange(streams, streams, why_ended)
+    is_cancelled = why != "timed out"
+    asking = asyncio.create_task(exchange.request("ping", None, timeout=20 if is_cancelled else 0.01))
+    asked = (await streams.requests.get()).id
+    if is_cancelled:
+        asking.cancel()
+    assert why == (await streams.requests.get()).params["reason"]
+
+    assert not streams.offer(line(jsonrpc="2.0", id=asked, result={}))
+    with pytest.raises(asyncio.CancelledError if is_cancelled else CallTimedOut):
+        await asking
     assert not streams.offer(line(jsonrpc="2.0", id=asked, result={}))
