@@ -1039,6 +1039,8 @@ class Life:
         """End as a process does that is killed: it writes nothing any more."""
         self._world.alive.discard(self.name)
         self._runner.close()
+        # Its threads go with a process, whoever still refers to them.
+        self._book._writer.shutdown(wait=False)
 
     async def _ends(self, call_id: str) -> list[Reply | BaseException]:
         callers, self._callers[call_id] = self._callers[call_id], []
