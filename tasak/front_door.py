@@ -144,14 +144,10 @@ async def body_of(request: web.Request) -> bytes:
     Raises:
         TooSlow, TooLarge: it does not come, or does not end.
     """
-    # aiohttp takes a TimeoutError, and no other, for the end of a body that nobody waits for any longer.
-    late = TimeoutError()
-    giving_up = asyncio.get_running_loop().call_later(BODY_TIMEOUT, request.content.set_exception, late)
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
     except TimeoutError:
         raise TooSlow(f"the body did not come within {BODY_TIMEOUT:g} s") from None
     except web.HTTPRequestEntityTooLarge:
         raise too_large(request.app[DOOR]) from None
-    finally:
-        giving_up.cancel()
