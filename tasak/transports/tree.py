@@ -75,15 +75,18 @@ class Tree:
             raise
 
     def kill(self) -> None:
-        """Kill all. They are stopped first: what stands still starts nobody, and loses nobody out of sight."""
-        stopped: set[Process] = set()
+        """Kill all. They are stopped first: what stands still starts nobody, and loses nobody out of sight.
+
+        Whoever is new to us, and the dead above all, may have started somebody since we looked: we look again.
+        """
+        seen: set[Process] = set()
         for _ in range(MOST_LOOKS):
-            moving = {process for process in self._members() if not process.is_dead} - stopped
-            if not moving:
+            new = self._look() - seen
+            if not new:
                 break
-            self._send(moving, signal.SIGSTOP)
-            stopped |= moving
-        self._send(stopped, signal.SIGKILL)
+            self._send(living(new), signal.SIGSTOP)
+            seen |= new
+        self._send(living(seen), signal.SIGKILL)
         self.signal_group(signal.SIGKILL)
 
     def _send(self, processes: Iterable[Process], number: signal.Signals) -> None:
@@ -106,13 +109,13 @@ class Tree:
                 bury(process)
         return sorted(process.pid for process in self._still_there())
 
-    def _members(self) -> Sequence[Process]:
-        """All that are there, the dead among them; from now on they are known."""
-        strays = (process for process in self._strays() if self._is_ours(process))
-        found = descendants([*self._still_there(), *strays], self._census)
-        members = [process for process in found if self._mark or process.group == self._pid]
-        self._known |= frozenset(members)
-        return members
+    def _look(self) -> set[Process]:
+        """All that are there, the dead among them, who are known from now on; and the dead of whom nothing tells."""
+        strays = list(self._strays())
+        found = descendants([*self._still_there(), *filter(self._is_ours, strays)], self._census)
+        members = {process for process in found if self._mark or process.group == self._pid}
+        self._known |= members
+        return members | {process for process in strays if process.is_dead}
 
     def _still_there(self) -> Sequence[Process]:
         """Those that are known and not gone, as they are now; a leader that has died counts as gone."""
@@ -141,6 +144,10 @@ class Tree:
         The kernel gives the number away neither while the leader is there nor while the group has a member.
         """
         return self._census.look(self._pid) in (self._leader, None)
+
+
+def living(processes: Iterable[Process]) -> Iterable[Process]:
+    return [process for process in processes if not process.is_dead]
 
 
 async def looked(look: Callable[[], Found]) -> Found:

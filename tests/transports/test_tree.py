@@ -530,6 +530,37 @@ def test_whoever_sweeps_does_not_end_itself_nor_who_has_started_it(dead):
     assert {sibling, child} == {process.pid for process in found}
 
 
+# Above any pid that there is.
+NOBODY = 1 << 30
+
+
+class Relay(Village):
+    """Each look at who is there finds the one of the look before dead, and misses its heir; the last one stays."""
+
+    def __init__(self, mark: str, runners: int) -> None:
+        super().__init__(mark, {})
+        self.last = -runners
+        self.asked: list[int] = []
+
+    def look(self, pid: int) -> Process | None:
+        self.asked.append(pid)
+        return super().look(pid) if self.asked.count(self.last) < 2 else None
+
+    def everyone(self) -> Iterator[Process]:
+        place = -1 - len(self._processes)
+        if place >= self.last:
+            self._processes[place] = Process(place, 1, os.getpid(), 1, place, is_dead=place != self.last)
+        return super().everyone()
+
+
+async def test_one_that_is_another_at_each_look_is_found_even_so(instance):
+    relay = Relay(f"{instance}.ab", runners=5)
+
+    await Tree(NOBODY, f"{instance}.ab", relay).end()
+
+    assert relay.last in relay.asked
+
+
 # Who has died in our care
 
 
