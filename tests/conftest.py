@@ -24,7 +24,7 @@ from tasak.testing.leaks import Belongings, Thing, children, describe_process, d
 from tests.family import Family
 from tests.shell import Shell
 
-SPARE_WORKERS = 2
+SPARE_WORKERS = 1
 
 # What is let go of is often gone a moment later: a thread that waits for a process, the far end of a socket.
 SETTLING_TIME = 5.0
