@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from tasak.errors import BadConfig, ConnectFailed, OutcomeUnknown, ServerError, 
 from tasak.plugin import AppConfig, Session
 from tasak.testing import Answers, ContractPeer, HttpServer, TransportContract, no_leaks
 from tasak.testing.stage import SessionOwner, Stage
-from tasak.transports import mcp_remote
+from tasak.transports import mcp_remote, orphans
+from tasak.transports.census import of_this_machine
 from tasak.transports.mcp_remote_proxy import Signs
 from tasak.transports.mcp_remote_store import Store, key_of
 from tests.auth.authorization_server import bound, origin_of, protected_server, serving
@@ -30,6 +31,13 @@ from tests.transports.schemas import complaints
 
 SECRET = "s3cret ${HOME} 'quoted' $(id)"
 SECRET_IN_CONFIG = SECRET.replace("$", "$$")
+
+
+@pytest.fixture(autouse=True)
+def undertaker() -> Iterator[None]:
+    """A browser that has left its session, and died before it was seen, is buried as the daemon would bury it."""
+    yield
+    orphans.bury_orphans(of_this_machine(), orphans.bury_orphans(of_this_machine(), ()))
 
 
 @pytest.fixture
