@@ -3,6 +3,7 @@
 Imports httpx2, which comes with mcp: a thread should pay for it.
 """
 
+import functools
 import os
 import socket
 import ssl
@@ -22,7 +23,7 @@ KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
 def open_site(app: AppConfig, host: Host) -> Site:
-    """The app's server, for one session. Takes some 20 ms of a thread: certificates.
+    """The app's server, for one session. With a `ca_file`, or the first time, some 20 ms of a thread: certificates.
 
     Raises:
         BadConfig: an option is of no use.
@@ -69,13 +70,13 @@ def require_place(app: AppConfig, option: str) -> None:
 
 
 def tls(app: AppConfig) -> ssl.SSLContext:
-    context = httpx2.create_ssl_context(trust_env=False)
     given = app.options.get("ca_file")
     if given is None:
-        return context
+        return shared_tls()
     path = f"{home()}{given[1:]}" if given.startswith("~/") else given
     if not os.path.isabs(path):
         raise BadConfig(f"{app.name}: ca_file {path} is a relative path", fix="write an absolute one, or one from ~/")
+    context = httpx2.create_ssl_context(trust_env=False)
     try:
         context.load_verify_locations(path)
     except ssl.SSLError as problem:
@@ -83,6 +84,12 @@ def tls(app: AppConfig) -> ssl.SSLContext:
     except OSError as problem:
         raise BadConfig(f"{app.name}: ca_file {path} cannot be read: {problem.strerror}") from problem
     return context
+
+
+@functools.cache
+def shared_tls() -> ssl.SSLContext:
+    """For all apps that trust what the system does: read once in a process."""
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 def keepalive() -> list[tuple[int, int, int]]:

@@ -11,6 +11,7 @@ import httpx2
 
 from tasak.auth.sign_in import AppSignIn
 from tests.auth.authorization_server import ProtectedServer
+from tests.http_client import http_client
 
 PATIENCE = 20.0
 
@@ -48,15 +49,15 @@ class Browser:
             self.visits.append(asyncio.create_task(self.visit(text.splitlines()[-1])))
 
     async def visit(self, url: str) -> None:
-        async with httpx2.AsyncClient(follow_redirects=True) as client:
+        async with http_client(follow_redirects=True) as client:
             self.pages.append((await client.get(url)).text)
 
 
 @contextlib.asynccontextmanager
 async def calling(sign_in: AppSignIn, url: str, auth: Any = "oauth") -> AsyncIterator[Callable[[], Any]]:
     """An app's connection: a function that makes a request and returns the response."""
-    flow = sign_in.flow(url, auth, client=httpx2.AsyncClient)
-    async with httpx2.AsyncClient(auth=flow) as client:
+    flow = sign_in.flow(url, auth, client=http_client)
+    async with http_client(auth=flow) as client:
 
         async def call() -> httpx2.Response:
             return await client.post(url, json=INITIALIZE, headers=ACCEPT)
@@ -83,6 +84,6 @@ async def signed_in(
     browser = Browser()
     sign_in = AppSignIn(app, folder, say=browser.say, **more)
     async with asyncio.timeout(PATIENCE):
-        await sign_in.login(url or server.url, auth, client=httpx2.AsyncClient, opens_browser=False)
+        await sign_in.login(url or server.url, auth, client=http_client, opens_browser=False)
         await asyncio.gather(*browser.visits)
     return sign_in

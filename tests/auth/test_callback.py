@@ -7,13 +7,14 @@ import psutil
 import pytest
 
 from tasak.auth.callback import Callback, Declined, listening
+from tests.http_client import http_client
 
 STATE = "st4te"
 AUTHORIZATION = f"https://login.example/authorize?client_id=x&state={STATE}"
 
 
 async def get(callback: Callback, headers: dict[str, str] | None = None, **answer: str) -> httpx2.Response:
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         return await client.get(callback.uri, params=answer, headers=headers)
 
 
@@ -112,7 +113,7 @@ async def test_a_refusal_is_shown_as_text_and_told():
 
 
 async def test_it_has_one_page_and_one_verb():
-    async with listening(None) as callback, httpx2.AsyncClient() as client:
+    async with listening(None) as callback, http_client() as client:
         elsewhere = await client.get(f"http://127.0.0.1:{callback.port}/")
         post = await client.post(callback.uri)
 

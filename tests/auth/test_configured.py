@@ -9,6 +9,7 @@ from tasak.auth.sign_in import AppSignIn
 from tasak.errors import BadConfig, SignInNeeded
 from tests.auth.authorization_server import ProtectedServer, protected_server
 from tests.auth.signing_in import calling, status_of_call
+from tests.http_client import http_client
 
 
 def token_for(server: ProtectedServer, *scopes: str) -> str:
@@ -48,8 +49,8 @@ async def test_a_file_that_changes_while_its_token_is_refused_is_read_once_more(
             file.write_text(fresh)
 
         auth = {"type": "bearer", "token_file": str(file)}
-        flow = AppSignIn("app", tmp_path).flow(server.url, auth, client=httpx2.AsyncClient)
-        async with httpx2.AsyncClient(auth=flow, event_hooks={"request": [rotated]}) as client:
+        flow = AppSignIn("app", tmp_path).flow(server.url, auth, client=http_client)
+        async with http_client(auth=flow, event_hooks={"request": [rotated]}) as client:
             response = await client.post(server.url)
 
     assert [f"Bearer {token}" for token in ("old", fresh)] == server.tokens
@@ -137,6 +138,6 @@ async def test_there_is_nothing_to_sign_in_to_or_out_of(tmp_path):
     sign_in = AppSignIn("app", tmp_path)
 
     with pytest.raises(BadConfig, match="in the config"):
-        await sign_in.login("http://127.0.0.1:1/", auth, client=httpx2.AsyncClient, opens_browser=True)
+        await sign_in.login("http://127.0.0.1:1/", auth, client=http_client, opens_browser=True)
     assert not await sign_in.logout("http://127.0.0.1:1/", auth)
     assert sign_in.status("http://127.0.0.1:1/", auth)["signed_in"]

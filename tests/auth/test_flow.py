@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 
-import httpx2
 import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -14,6 +13,7 @@ from tasak.auth.sign_in import AppSignIn
 from tasak.errors import NotExecuted, SignInNeeded
 from tests.auth.authorization_server import AuthorizationServer, bound, origin_of, protected_server, serving
 from tests.auth.signing_in import ACCEPT, INITIALIZE, PATIENCE, Clock, calling, signed_in, status_of_call
+from tests.http_client import http_client
 
 HOUR = 3600.0
 
@@ -21,9 +21,9 @@ HOUR = 3600.0
 async def test_the_sdk_s_client_works_with_it(tmp_path):
     async with protected_server(is_separate=True, required_scopes=["read"]) as server:
         sign_in = await signed_in(server, tmp_path)
-        flow = sign_in.flow(server.url, "oauth", client=httpx2.AsyncClient)
+        flow = sign_in.flow(server.url, "oauth", client=http_client)
         async with (
-            httpx2.AsyncClient(auth=flow) as http,
+            http_client(auth=flow) as http,
             Client(streamable_http_client(server.url, http_client=http)) as client,
         ):
             result = await client.call_tool("rights", {})
@@ -381,9 +381,9 @@ async def test_a_token_goes_to_the_server_that_it_is_for_and_to_no_other(tmp_pat
 
     async with protected_server() as server:
         sign_in = await signed_in(server, tmp_path)
-        flow = sign_in.flow(server.url, "oauth", client=httpx2.AsyncClient)
+        flow = sign_in.flow(server.url, "oauth", client=http_client)
         with bound() as listener:
-            async with serving(other, listener), httpx2.AsyncClient(auth=flow) as client:
+            async with serving(other, listener), http_client(auth=flow) as client:
                 response = await client.post(f"{origin_of(listener)}/mcp", json=INITIALIZE, headers=ACCEPT)
 
     assert (401, [None]) == (response.status_code, seen)

@@ -23,13 +23,14 @@ from tests.auth.authorization_server import (
     serving,
 )
 from tests.auth.signing_in import PATIENCE, Browser, Clock, kept, signed_in, status_of_call
+from tests.http_client import http_client
 
 DOCUMENT = "https://tasak.example/client.json"
 
 
 async def login(sign_in: AppSignIn, url: str, auth: object = "oauth", *, opens_browser: bool = False) -> None:
     async with asyncio.timeout(PATIENCE):
-        await sign_in.login(url, auth, client=httpx2.AsyncClient, opens_browser=opens_browser)
+        await sign_in.login(url, auth, client=http_client, opens_browser=opens_browser)
 
 
 @pytest.mark.parametrize("kind", ["http", "sse"])
@@ -262,7 +263,7 @@ from pathlib import Path
 import httpx2
 from tasak.auth.sign_in import AppSignIn
 sign_in = AppSignIn("app", Path(sys.argv[2]), say=lambda text: print(text, flush=True))
-asyncio.run(sign_in.login(sys.argv[1], "oauth", client=httpx2.AsyncClient, opens_browser=True))
+asyncio.run(sign_in.login(sys.argv[1], "oauth", client=http_client, opens_browser=True))
 """
 
 
@@ -333,7 +334,7 @@ class Elsewhere:
         return asyncio.run_coroutine_threadsafe(self.visit(), self.loop).result(PATIENCE)
 
     async def visit(self) -> str:
-        async with httpx2.AsyncClient() as client:
+        async with http_client() as client:
             return f"{(await client.get(self.page)).headers['Location']}\n"
 
 
@@ -382,7 +383,7 @@ async def test_an_answer_to_another_sign_in_changes_nothing(tmp_path):
     class Attacked(Browser):
         async def visit(self, url: str) -> None:
             callback = parse_qs(urlsplit(url).query)["redirect_uri"][0]
-            async with httpx2.AsyncClient() as client:
+            async with http_client() as client:
                 forged.append(await client.get(callback, params={"code": "theirs", "state": "theirs"}))
                 forged.append(await client.get(callback, params={"error": "access_denied"}))
             await super().visit(url)

@@ -13,6 +13,7 @@ from tasak.auth.sign_in import AppSignIn
 from tasak.errors import BadConfig, NotExecuted, SignInNeeded
 from tests.auth.authorization_server import AuthorizationServer, ProtectedServer, protected_server
 from tests.auth.signing_in import Clock, calling, kept, status_of_call
+from tests.http_client import http_client
 
 HOUR = 3600.0
 WITH_SECRET = {"type": "oauth", "grant": "client_credentials", "client_id": "ci", "client_secret": "s3c:ret%"}
@@ -202,14 +203,14 @@ async def test_a_secret_does_not_move_with_the_server(tmp_path):
 async def test_logging_in_tries_it(tmp_path):
     async with protected_server(known(), is_separate=True) as server:
         sign_in = AppSignIn("app", tmp_path)
-        await sign_in.login(server.url, at(server), client=httpx2.AsyncClient, opens_browser=True)
+        await sign_in.login(server.url, at(server), client=http_client, opens_browser=True)
 
         assert sign_in.status(server.url, at(server))["signed_in"]
         with pytest.raises(SignInNeeded):
             await sign_in.login(
                 server.url,
                 at(server, {**WITH_SECRET, "client_secret": "no"}),
-                client=httpx2.AsyncClient,
+                client=http_client,
                 opens_browser=True,
             )
 

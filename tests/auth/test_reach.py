@@ -9,6 +9,7 @@ from tasak.auth.sign_in import AppSignIn
 from tasak.errors import SignInNeeded
 from tests.auth.authorization_server import AuthorizationServer, bound, origin_of, protected_server, serving
 from tests.auth.signing_in import signed_in
+from tests.http_client import http_client
 
 APP = "https://mcp.example.com/mcp"
 OWN_PORT = 8765
@@ -118,9 +119,7 @@ async def test_a_server_cannot_make_us_fetch_its_metadata_from_inside_the_networ
         async with serving(trap, inside), serving(server, listener):
             sign_in = AppSignIn("app", tmp_path)
             with pytest.raises(SignInNeeded, match="the server sends the sign-in to"):
-                await sign_in.login(
-                    f"{origin_of(listener)}/mcp", "oauth", client=httpx2.AsyncClient, opens_browser=False
-                )
+                await sign_in.login(f"{origin_of(listener)}/mcp", "oauth", client=http_client, opens_browser=False)
 
     assert [] == trap.visitors
 
@@ -139,7 +138,7 @@ async def test_metadata_that_redirect_elsewhere_are_not_followed(tmp_path):
             async with serving(server, listener):
                 with pytest.raises(SignInNeeded):
                     await AppSignIn("app", tmp_path).login(
-                        f"{origin_of(listener)}/mcp", "oauth", client=httpx2.AsyncClient, opens_browser=False
+                        f"{origin_of(listener)}/mcp", "oauth", client=http_client, opens_browser=False
                     )
 
     assert [] == trap.visitors
@@ -163,7 +162,7 @@ async def test_no_page_is_opened_but_a_web_page(tmp_path, endpoint):
     async with protected_server(authority, is_separate=True) as server:
         sign_in = AppSignIn("app", tmp_path, say=said.append)
         with pytest.raises(SignInNeeded) as refused:
-            await sign_in.login(server.url, "oauth", client=httpx2.AsyncClient, opens_browser=False)
+            await sign_in.login(server.url, "oauth", client=http_client, opens_browser=False)
 
     assert [] == said
     assert len(refused.value.message) < 500
@@ -206,8 +205,6 @@ async def test_an_authorization_server_that_publishes_nothing_gets_no_registrati
 
         async with serving(server, listener), serving(Response(status_code=404), empty):
             with pytest.raises(SignInNeeded, match="publishes nothing that can be used"):
-                await AppSignIn("app", tmp_path).login(
-                    f"{base}/mcp", "oauth", client=httpx2.AsyncClient, opens_browser=False
-                )
+                await AppSignIn("app", tmp_path).login(f"{base}/mcp", "oauth", client=http_client, opens_browser=False)
 
     assert ["POST /mcp"] == [line for line in seen if line.startswith("POST")]

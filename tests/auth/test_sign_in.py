@@ -9,7 +9,6 @@ import sys
 import traceback
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.responses import JSONResponse
 
@@ -17,6 +16,7 @@ from tasak.auth.sign_in import AppSignIn
 from tasak.errors import BadConfig, SignInNeeded, TasakError
 from tests.auth.authorization_server import AuthorizationServer, protected_server
 from tests.auth.signing_in import Browser, Clock, kept, signed_in, status_of_call
+from tests.http_client import http_client
 
 HOUR = 3600
 
@@ -105,7 +105,7 @@ async def test_one_login_after_another_begins_anew(tmp_path):
 @pytest.mark.parametrize("url", ["https://999.1.1.1/mcp", f"https://mcp.example/{'x' * 100_000}"])
 async def test_a_url_that_is_none_is_said(tmp_path, url):
     with pytest.raises(BadConfig, match="is no URL"):
-        AppSignIn("app", tmp_path).flow(url, "oauth", client=httpx2.AsyncClient)
+        AppSignIn("app", tmp_path).flow(url, "oauth", client=http_client)
     with pytest.raises(BadConfig, match="is no URL"):
         AppSignIn("app", tmp_path).status("https://mcp.example", {"type": "oauth", "issuer": url})
 
@@ -183,7 +183,7 @@ async def test_a_whole_life_of_a_sign_in_logs_no_secret(tmp_path, log):
         auth = {**by_hand, "issuer": authority.issuer}
         browser = Browser()
         sign_in = AppSignIn("app", tmp_path, say=browser.say, now=clock)
-        await sign_in.login(server.url, auth, client=httpx2.AsyncClient, opens_browser=False)
+        await sign_in.login(server.url, auth, client=http_client, opens_browser=False)
         await asyncio.gather(*browser.visits)
         clock.time += HOUR + 1
         tokens = [*authority.access, *authority.refresh]

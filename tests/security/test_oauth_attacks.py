@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from aiohttp import web
 from pydantic import AnyHttpUrl
@@ -23,6 +22,7 @@ from tasak.plugin import AppConfig
 from tasak.transports.web import plain_client
 from tests.auth.authorization_server import AuthorizationServer, bound, origin_of, protected_server
 from tests.auth.signing_in import Clock, signed_in, status_of_call
+from tests.http_client import http_client
 
 PATIENCE = 20.0
 
@@ -179,7 +179,7 @@ async def login(folder: Path, url: str, auth: Any = "oauth", **how: Any) -> Tasa
     """How a sign-in fails."""
     with pytest.raises(TasakError) as refused:
         async with asyncio.timeout(PATIENCE):
-            await AppSignIn("app", folder, **how).login(url, auth, client=httpx2.AsyncClient, opens_browser=False)
+            await AppSignIn("app", folder, **how).login(url, auth, client=http_client, opens_browser=False)
     return refused.value
 
 
@@ -397,7 +397,7 @@ async def test_a_page_is_shown_as_one_line_without_anything_that_acts_on_a_termi
 
     async def sign_in(say: Callable[[str], None]) -> None:
         own = AppSignIn("app", tmp_path, say=say)
-        await own.login(f"{server.origin}/mcp", "oauth", client=httpx2.AsyncClient, opens_browser=False)
+        await own.login(f"{server.origin}/mcp", "oauth", client=http_client, opens_browser=False)
 
     _, page = (await page_shown(sign_in)).split("\n")
 
@@ -503,8 +503,8 @@ async def test_what_is_kept_of_an_authorization_server_is_not_what_another_says_
 async def test_a_token_goes_to_no_other_path_s_app_and_to_no_other_port(tmp_path, other):
     async with protected_server() as server:
         sign_in = await signed_in(server, tmp_path)
-        flow = sign_in.flow(server.url, "oauth", client=httpx2.AsyncClient)
-        async with httpx2.AsyncClient(auth=flow, headers={"X-Api-Key": "canary"}, follow_redirects=False) as client:
+        flow = sign_in.flow(server.url, "oauth", client=http_client)
+        async with http_client(auth=flow, headers={"X-Api-Key": "canary"}, follow_redirects=False) as client:
             await client.post(f"{other.origin}/mcp")
         with pytest.raises(SignInNeeded):
             await status_of_call(AppSignIn("other", tmp_path), f"{server.url.rpartition('/')[0]}/other")

@@ -21,6 +21,7 @@ from mcp_types import ToolListChangedNotification
 from tasak.testing import Answers, CutOff, EndsEarly, Hangs, HttpServer, StdioServer, no_leaks, redirect
 from tasak.testing.faults import HTML
 from tests.core.pool import until
+from tests.http_client import http_client
 
 PATIENCE = 20.0
 # Long enough to be sure that nothing comes.
@@ -132,7 +133,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(server, road):
 
 
 async def test_a_client_of_the_handshake_that_is_lost_has_cancelled_nothing(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         session = await shake_hands(client, server)
         post = asyncio.create_task(client.post(server.url, json=call("sleep", seconds=0.2), headers=session))
         await until(lambda: ["sleep"] == server.executed())
@@ -144,7 +145,7 @@ async def test_a_client_of_the_handshake_that_is_lost_has_cancelled_nothing(serv
 
 
 async def test_a_client_without_a_session_that_leaves_has_cancelled_its_call(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         post = asyncio.create_task(client.post(server.url, **stateless("tools/call", call("sleep", seconds=LONG))))
         await until(lambda: ["sleep"] == server.executed())
         post.cancel()
@@ -202,7 +203,7 @@ def test_the_tools_are_those_of_the_server_on_stdio():
 
 
 async def test_a_session_begins_with_the_handshake_and_ends_with_delete(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         session = await shake_hands(client, server)
         assert 1 == len(server.sessions)
 
@@ -213,7 +214,7 @@ async def test_a_session_begins_with_the_handshake_and_ends_with_delete(server):
 
 
 async def test_whoever_has_no_session_is_told_so(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         assert 400 == (await client.post(server.url, json=request("ping"), headers=ACCEPT)).status_code
         assert 400 == (await client.get(server.url, headers=ACCEPT)).status_code
         unknown = {**ACCEPT, "Mcp-Session-Id": "unknown"}
@@ -231,7 +232,7 @@ async def test_sessions_that_are_forgotten_are_not_found(server):
 
 
 async def test_a_session_refuses_a_version_that_it_does_not_speak(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         session = await shake_hands(client, server)
         for version, status in ((HANDSHAKE, 200), ("2024-11-05", 200), ("1999-01-01", 400)):
             headers = {**session, "MCP-Protocol-Version": version}
@@ -248,7 +249,7 @@ async def test_a_server_of_the_handshake_is_found_by_a_client_of_both():
 
 
 async def test_a_server_without_a_handshake_refuses_one_and_says_what_it_speaks():
-    async with HttpServer(eras=["stateless"]) as server, httpx2.AsyncClient() as client:
+    async with HttpServer(eras=["stateless"]) as server, http_client() as client:
         refusal = await client.post(server.url, json=request("initialize", **HELLO), headers=ACCEPT)
 
         assert 400 == refusal.status_code
@@ -288,7 +289,7 @@ async def test_what_contradicts_itself_is_refused_and_not_executed(server, spoil
     how = stateless("tools/call", call("echo", text="never"))
     spoil(how)
 
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         refusal = await client.post(server.url, **how)
 
     assert status == refusal.status_code
@@ -301,7 +302,7 @@ async def test_an_unknown_version_is_answered_with_those_that_are_spoken(server)
     how["json"]["params"]["_meta"] = {**META, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}
     how["headers"]["MCP-Protocol-Version"] = "2099-01-01"
 
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         refusal = await client.post(server.url, **how)
 
     assert (400, -32022) == (refusal.status_code, refusal.json()["error"]["code"])
@@ -309,7 +310,7 @@ async def test_an_unknown_version_is_answered_with_those_that_are_spoken(server)
 
 
 async def test_an_unknown_method_is_not_found(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         refusal = await client.post(server.url, **stateless("no/such/method"))
 
     assert (404, -32601) == (refusal.status_code, refusal.json()["error"]["code"])
@@ -319,7 +320,7 @@ async def test_a_parameter_that_has_a_header_must_have_it(server):
     server.listed[0]["inputSchema"]["properties"]["text"] = {"type": "string", "x-mcp-header": "Text"}
     how = stateless("tools/call", call("echo", text="x"))
 
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         refused = await client.post(server.url, **how)
         how["headers"]["Mcp-Param-Text"] = "x"
         accepted = await client.post(server.url, **how)
@@ -333,7 +334,7 @@ async def test_a_parameter_that_has_a_header_must_have_it(server):
 
 @pytest.mark.parametrize("refusal", [404, 405])
 async def test_a_server_of_http_and_sse_alone_is_found_by_its_stream(refusal):
-    async with HttpServer(only_sse=True, refusal=refusal) as server, httpx2.AsyncClient() as client:
+    async with HttpServer(only_sse=True, refusal=refusal) as server, http_client() as client:
         assert refusal == (await client.post(server.url, json=request("ping"), headers=ACCEPT)).status_code
 
         async with client.stream("GET", server.url, headers={"Accept": "text/event-stream"}) as stream:
@@ -347,7 +348,7 @@ async def test_a_server_of_http_and_sse_alone_is_found_by_its_stream(refusal):
 async def test_an_endpoint_of_another_origin_is_what_a_test_asks_for(server):
     server.legacy.endpoint = "http://evil.example/messages"
 
-    async with httpx2.AsyncClient() as client, client.stream("GET", server.sse_url) as stream:
+    async with http_client() as client, client.stream("GET", server.sse_url) as stream:
         lines = stream.aiter_lines()
         await anext(lines)
 
@@ -355,7 +356,7 @@ async def test_an_endpoint_of_another_origin_is_what_a_test_asks_for(server):
 
 
 async def test_a_stream_that_is_lost_ends_its_session(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         async with client.stream("GET", server.sse_url) as stream:
             lines = stream.aiter_lines()
             await anext(lines)
@@ -386,7 +387,7 @@ async def test_a_stream_that_is_lost_ends_its_session(server):
     ],
 )
 async def test_it_answers_what_it_is_told_once(server, fault, executes):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         session = await shake_hands(client, server)
         server.spoil("tools/call", Answers(**fault, executes=executes))
         spoilt = await client.post(server.url, json=call("echo", text="x"), headers=session)
@@ -402,7 +403,7 @@ async def test_it_answers_what_it_is_told_once(server, fault, executes):
 @pytest.mark.parametrize("executes", [False, True])
 @pytest.mark.parametrize("after", ["nothing", "headers", "half"])
 async def test_it_breaks_the_connection_where_it_is_told(server, road, after, executes):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         session = await shake_hands(client, server)
         server.spoil("tools/call", CutOff(after, executes=executes))
         how = stateless("tools/call", call("echo", text="x"))
@@ -464,7 +465,7 @@ async def test_the_stream_of_http_and_sse_ends_without_the_answer(server):
 
 
 async def test_it_hangs_until_the_client_leaves(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         server.spoil("tools/call", Hangs(executes=True))
 
         with pytest.raises(httpx2.ReadTimeout):
@@ -482,7 +483,7 @@ async def test_a_redirect_within_the_origin_leads_to_the_same_server(server):
 
 @pytest.mark.parametrize("status", [302, 307])
 async def test_a_redirect_to_another_origin_is_as_it_is_told(server, status):
-    async with HttpServer() as other, httpx2.AsyncClient() as client:
+    async with HttpServer() as other, http_client() as client:
         server.spoil("tools/call", redirect(other.url, status))
 
         redirected = await client.post(server.url, **stateless("tools/call", call("echo", text="x")))
@@ -491,7 +492,7 @@ async def test_a_redirect_to_another_origin_is_as_it_is_told(server, status):
 
 
 async def test_get_and_delete_and_any_method_can_be_spoilt(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         server.spoil("initialize", Answers(503), Answers(500))
         statuses = [
             (await client.post(server.url, json=request("initialize", **HELLO), headers=ACCEPT)).status_code
@@ -508,7 +509,7 @@ async def test_get_and_delete_and_any_method_can_be_spoilt(server):
 
 
 async def test_frozen_it_answers_nothing_and_goes_on_afterwards(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         async with server.frozen():
             post = asyncio.create_task(client.post(server.url, **stateless("tools/call", call("echo", text="x"))))
             await until(lambda: server.heard("tools/call"))
@@ -521,7 +522,7 @@ async def test_frozen_it_answers_nothing_and_goes_on_afterwards(server):
 
 
 async def test_what_came_is_remembered(server):
-    async with httpx2.AsyncClient(headers={"X-Team": "core"}) as client:
+    async with http_client(headers={"X-Team": "core"}) as client:
         await client.post(server.url, **stateless("tools/call", call("echo", text="x")))
 
     (heard,) = server.heard("tools/call")
@@ -535,7 +536,7 @@ async def test_what_came_is_remembered(server):
 
 @pytest.mark.parametrize("road", ["handshake", "stateless"])
 async def test_cut_off_it_is_gone_at_once_and_witnesses_nothing_more(server, road):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         session = await shake_hands(client, server)
         asked = call("sleep", seconds=LONG)
         how = stateless("tools/call", asked) if road == "stateless" else {"json": asked, "headers": session}
@@ -581,7 +582,7 @@ async def test_cut_off_no_connection_is_left_however_new_it_is(server, turns):
 
 async def test_started_again_it_is_at_the_same_place_and_remembers_nothing(server):
     url = server.url
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         session = await shake_hands(client, server)
         await client.post(server.url, json=call("counter"), headers=session)
 
@@ -596,7 +597,7 @@ async def test_started_again_it_is_at_the_same_place_and_remembers_nothing(serve
 
 
 async def test_it_dies_when_it_is_asked_to(server):
-    async with httpx2.AsyncClient() as client:
+    async with http_client() as client:
         with pytest.raises(httpx2.TransportError):
             await client.post(server.url, **stateless("tools/call", call("die", status=9)))
         with pytest.raises(httpx2.ConnectError):

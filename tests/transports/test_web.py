@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-import httpx2
 import pytest
 from aiohttp import web
 
@@ -20,6 +19,7 @@ from tasak.transports.incoming import Bookmark, Incoming
 from tasak.transports.mailbox import Mailbox
 from tasak.transports.site import Site
 from tests.core.pool import close_all, failure_of, soon
+from tests.http_client import http_client
 from tests.transports.schemas import complaints
 
 SECRET = "s3cret"
@@ -230,7 +230,7 @@ async def endless(content_type: str, first: bytes) -> AsyncIterator[Site]:
     await runner.setup()
     place = web.TCPSite(runner, "127.0.0.1", 0)
     await place.start()
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with http_client(trust_env=False) as client:
         yield Site(client, f"http://127.0.0.1:{runner.addresses[0][1]}/", limit=1 << 20)
     await runner.cleanup()
 
