@@ -8,6 +8,7 @@ import httpx2
 
 PATIENCE = 20.0
 
+
 @functools.cache
 def trusted() -> ssl.SSLContext:
     """Takes 25 ms: the tests share one."""

@@ -255,6 +255,7 @@ def test_whoever_asks_what_it_does_finds_stacks_and_tasks_in_the_log(running, nu
     assert None is running.process.poll()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
 def test_a_signal_that_ends_no_daemon_does_not_end_one_that_is_only_starting(home, number):
     state = StateDir(home / ".tasak")
@@ -324,6 +325,7 @@ def refusal_of(answer: tuple[int, Any]) -> tuple[int, str]:
     return status, told["error"]["code"]
 
 
+@pytest.mark.slow
 def test_sigint_does_not_wait_for_running_calls(home):
     with Daemon(home) as daemon:
         call = daemon.calling("sleep", seconds=3)
@@ -364,6 +366,7 @@ def test_what_a_dead_daemon_left_is_replaced(home):
         assert "the daemon before this one, process 1, did not stop by itself: killed, or crashed" == first["event"]
 
 
+@pytest.mark.slow
 def test_a_daemon_takes_nothing_along_that_is_another_ones(home):
     with Daemon(home) as old:
         for path in old.state.root.glob("daemon.*"):
@@ -382,7 +385,12 @@ def replaced(state: StateDir) -> None:
         other.bind(str(state.socket))
 
 
-@pytest.mark.parametrize("lose", [lambda state: shutil.rmtree(state.root), replaced], ids=["deleted", "replaced"])
+def deleted(state: StateDir) -> None:
+    shutil.rmtree(state.root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lose", [replaced, deleted])
 def test_a_daemon_whose_socket_is_not_its_own_any_more_ends_and_takes_nothing_along(home, lose):
     with Daemon(home) as daemon:
         daemon.call("echo", text="warm")
@@ -447,6 +455,7 @@ def test_a_state_folder_that_others_can_write_to_is_refused(home):
     assert (2, said.encode()) == refused(home)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["daemon.log", "daemon.log.4"])
 def test_a_log_that_cannot_be_written_does_not_keep_it_from_serving_and_is_told(home, name):
     state = StateDir(home / ".tasak")
@@ -491,6 +500,7 @@ def test_a_state_folder_that_takes_no_more_is_named(home):
     assert (4, f"no daemon: {home}/.tasak cannot be used: File too large\n".encode()) == (done.returncode, done.stderr)
 
 
+@pytest.mark.slow
 def test_who_was_killed_after_starting_it_takes_it_not_along(home):
     words = [sys.executable, "-P", "-m", "tasak.daemon"]
     with subprocess.Popen(

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
+
 # A thread that logs all the time, as the loop may, while the main thread opens the log.
 SCRIPT = """
 import logging, sys, threading
@@ -41,6 +43,7 @@ def test_it_is_written_without_what_paints_consoles_and_others_still_have_that()
     assert ["False", "True"] == done.stdout.split()
 
 
+@pytest.mark.slow
 def test_what_is_logged_while_the_log_is_opened_is_in_it_once(tmp_path):
     for number in range(5):
         path = tmp_path / f"{number}.log"

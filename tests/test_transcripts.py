@@ -22,7 +22,7 @@ WHY_DIRECT = "tasak: the daemon does not run, and TASAK_NO_DAEMON is set: called
 ROADS = {"daemon": {}, "direct": {"TASAK_NO_DAEMON": "1"}}
 
 # Stories of many commands.
-LONG = ("bad_input", "daemon")
+LONG = ("arguments", "bad_input", "daemon", "state")
 
 
 def stories() -> Iterator[object]:

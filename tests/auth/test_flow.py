@@ -101,6 +101,7 @@ async def test_the_refresh_is_for_the_same_server_and_by_the_same_client(tmp_pat
     assert (client_id, server.url) == tuple(server.authority.forms[-1][name] for name in ("client_id", "resource"))
 
 
+@pytest.mark.slow
 async def test_fifty_callers_with_a_token_that_has_run_out_share_one_refresh(tmp_path):
     clock = Clock()
     async with protected_server() as server:

@@ -50,6 +50,7 @@ async def test_a_call_fetches_its_token_and_the_next_ones_use_it(tmp_path):
     assert 1 == server.authority.asked["client_credentials"]
 
 
+@pytest.mark.slow
 async def test_fifty_first_callers_share_one_token(tmp_path):
     async with protected_server(known(), is_separate=True) as server:
         sign_ins = [AppSignIn("app", tmp_path) for _ in range(2)]

@@ -110,6 +110,7 @@ async def test_a_url_that_is_none_is_said(tmp_path, url):
         AppSignIn("app", tmp_path).status("https://mcp.example", {"type": "oauth", "issuer": url})
 
 
+@pytest.mark.slow
 def test_what_a_call_needs_loads_no_server():
     code = "import sys, tasak.auth.sign_in; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -126,7 +126,7 @@ import asyncio; asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("umask", ["000", "077", "777"])
+@pytest.mark.parametrize("umask", ["000", *(pytest.param(each, marks=pytest.mark.slow) for each in ("077", "777"))])
 def test_files_are_private_whatever_the_umask_is(tmp_path, umask):
     folder = tmp_path / "home" / "auth"
     subprocess.run([sys.executable, "-c", WRITE, umask, str(folder)], check=True, timeout=60)

@@ -79,6 +79,7 @@ def test_each_app_that_would_not_get_as_far_as_its_server_is_named(shell):
     ] == found
 
 
+@pytest.mark.slow
 def test_what_mcp_remote_and_steps_need_is_looked_for(shell):
     own = shell.configure(
         {
@@ -100,6 +101,7 @@ def test_what_mcp_remote_and_steps_need_is_looked_for(shell):
     ] == found
 
 
+@pytest.mark.slow
 def test_a_token_that_others_can_read_is_named_and_not_shown(shell):
     token = shell.home / "token"
     token.write_text("a-secret")
@@ -193,6 +195,7 @@ def test_a_command_that_names_what_it_runs_is_left_alone(command):
     assert [] == list(packages.findings(command.split(), "app"))
 
 
+@pytest.mark.slow
 def test_commands_of_every_kind_of_app_are_looked_at(shell):
     npx = shell.home / "bin" / "npx"
     npx.parent.mkdir()
@@ -221,6 +224,7 @@ def test_commands_of_every_kind_of_app_are_looked_at(shell):
     ] == found
 
 
+@pytest.mark.slow
 def test_files_that_are_open_to_others_and_what_is_no_file_are_named_with_the_command_that_mends_it(shell):
     state = shell.configure({"fast": FAST_APP}).parent
     (state / "logs").mkdir(mode=0o755)
@@ -263,6 +267,7 @@ def test_a_state_folder_that_others_can_write_to_is_named(shell):
     assert [(f"others can write to {state} (mode 777)", f"chmod 700 {state}")] == found
 
 
+@pytest.mark.slow
 def test_config_files_that_do_not_count_are_named(shell):
     shell.configure({"fast": FAST_APP})
     shell.cwd = shell.home / "outer" / "inner"
@@ -328,6 +333,7 @@ def test_a_file_system_that_is_full_is_a_finding(blocks, files, is_full):
     assert [said][: int(is_full)] == found
 
 
+@pytest.mark.slow
 def test_who_has_the_port_is_named(shell):
     with listener() as port:
         (found,) = examined(shell, TASAK_DAEMON_PORT=str(port))
@@ -346,6 +352,7 @@ def test_a_call_that_got_no_answer_is_a_finding():
     assert "`tasak ping --deep slow` asks its server whether it is there" == found.fix
 
 
+@pytest.mark.slow
 def test_a_daemon_that_does_not_answer_may_have_its_own_port():
     with listener() as port:
         env = {"TASAK_DAEMON_PORT": str(port)}
@@ -394,6 +401,7 @@ def test_a_daemon_of_another_version_is_a_finding(version, expected):
     assert expected == [each.fix for each in daemon.findings({"version": version})]
 
 
+@pytest.mark.slow
 def test_a_plugin_that_does_not_load_and_one_that_others_can_change_are_named(shell):
     site = shell.home / "site"
     for name, code in (("bad", "raise RuntimeError('no')"), ("open", "")):

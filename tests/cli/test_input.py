@@ -9,7 +9,11 @@ from tests.shell import FAST_APP, Shell
     ("words", "said"),
     [
         ("--no-daemon fast echo --args -", "tasak: fast echo: --args: expected a JSON object"),
-        ("auth login far --no-browser", "tasak: http://127.0.0.1:1/mcp, which the sign-in needs, cannot be reached"),
+        pytest.param(
+            "auth login far --no-browser",
+            "tasak: http://127.0.0.1:1/mcp, which the sign-in needs, cannot be reached",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_stdin_that_is_closed_says_nothing(shell: Shell, words, said):

@@ -108,6 +108,7 @@ def test_a_list_tells_of_a_change_on_stderr_and_in_its_json(user, road):
     assert ["give", "other"] == [tool["name"] for tool in document["tools"]]
 
 
+@pytest.mark.slow
 def test_a_change_stands_in_the_status_of_the_daemon(user):
     user("shop", "other")
     user.lists(EVIL, OTHER)

@@ -87,6 +87,7 @@ def test_a_log_that_is_put_aside_is_waited_for(log):
     assert ["one", "two"] == followed(log, lambda: put_aside(log), lambda: None, lambda: write(log, "two"))
 
 
+@pytest.mark.slow
 def test_a_log_is_followed_however_often_it_is_rotated(log):
     rotations = 2000
     write(log, 0)

@@ -101,6 +101,7 @@ def test_nothing_that_stands_behind_it_widens_it(agent, words, status):
     assert "a bug in tasak" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_request_within_the_name_of_an_app_is_a_name_that_no_app_has(agent):
     body = json.dumps({"tool": "echo", "arguments": {"text": "x"}})
     head = f"Host: tasak\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -137,6 +138,7 @@ def test_it_hands_no_file_to_a_tool(agent):
     assert ["echo"] == agent.ran()
 
 
+@pytest.mark.slow
 def test_what_stands_behind_it_is_an_app_even_if_it_is_a_word_of_ours(agent):
     assert "hello\n" == agent("read", "read", "echo", "--text", "hello").stdout
     assert "hello\n" == agent("read", "list", "echo", "--text", "hello").stdout
@@ -191,6 +193,7 @@ def test_a_project_is_trusted_until_it_changes(agent):
     assert ["echo"] == agent.ran()
 
 
+@pytest.mark.slow
 def test_trust_is_revoked_at_once_for_a_warm_app_too(agent):
     agent("trust", str(agent.project))
     assert "x\n" == agent(*CALL, cwd=agent.project).stdout
@@ -202,6 +205,7 @@ def test_trust_is_revoked_at_once_for_a_warm_app_too(agent):
     assert ["echo"] == agent.ran()
 
 
+@pytest.mark.slow
 def test_a_program_can_read_what_is_trusted(agent):
     def said(*words: str) -> Any:
         return json.loads(agent("trust", "--json", *words).stdout)

@@ -26,6 +26,7 @@ def test_a_state_folder_that_others_can_write_to_is_told_with_its_chmod(shell: S
     state.chmod(0o700)
 
 
+@pytest.mark.slow
 def test_a_start_that_failed_is_told_with_its_reason(shell: Shell) -> None:
     shell("daemon", "start", TASAK_DAEMON_PORT="http")
 
@@ -48,6 +49,7 @@ def test_what_a_daemon_that_is_gone_has_left_is_no_daemon(shell: Shell) -> None:
     assert "the last one, process 1, did not stop by itself: killed, or crashed" == found["ended"]
 
 
+@pytest.mark.slow
 def test_a_daemon_that_was_stopped_has_ended_as_it_should(shell: Shell) -> None:
     shell("daemon", "start")
     shell("daemon", "stop")

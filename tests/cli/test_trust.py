@@ -7,7 +7,7 @@ from tests.shell import Shell
 APPS = 'apps: {mine: {command: ["cat"]}}\n'
 
 
-@pytest.mark.parametrize("options", [(), ("--revoke",)])
+@pytest.mark.parametrize("options", [(), pytest.param(("--revoke",), marks=pytest.mark.slow)])
 def test_no_name_at_all_means_no_folder(shell: Shell, options: tuple[str, ...]) -> None:
     (shell.cwd / "tasak.yaml").write_text(APPS)
 
@@ -18,6 +18,7 @@ def test_no_name_at_all_means_no_folder(shell: Shell, options: tuple[str, ...]) 
     assert "" == shell("trust").stdout
 
 
+@pytest.mark.slow
 def test_where_the_working_directory_is_gone_a_name_has_to_be_absolute(shell: Shell) -> None:
     project = shell.home / "project"
     project.mkdir()

@@ -300,6 +300,7 @@ def test_a_go_ahead_comes_in_time_or_nothing_is_sent_while_the_answer_has_all_th
     assert b"late" == late.result()[0].body
 
 
+@pytest.mark.slow
 def test_a_daemon_that_was_started_just_now_has_more_time_for_its_go_ahead():
     def begin_late(caller: Caller) -> None:
         caller.read_head()

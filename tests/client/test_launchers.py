@@ -548,10 +548,25 @@ def cut_at(launcher: Launcher, place: int) -> tuple[int, int, subprocess.Complet
     return place, len(daemon.callers), ended, len(daemon.caller.body)
 
 
-@pytest.fixture(scope="module")
-def cuts(launcher: Launcher) -> list[tuple[int, int, subprocess.CompletedProcess[bytes], int]]:
+EVERY_PLACE = range(len(CALLED_BACK) + 1)
+BEGINNING_OF_BODY = len(CALLED_BACK) - len(b"ok\n")
+NEAR = 2
+TURNS = [
+    place
+    for place in EVERY_PLACE
+    if min(abs(place - turn) for turn in (0, len(GO_AHEAD), BEGINNING_OF_BODY, len(CALLED_BACK))) <= NEAR
+]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(TURNS, id="turns"), pytest.param(EVERY_PLACE, id="everywhere", marks=pytest.mark.slow)],
+)
+def cuts(
+    request: pytest.FixtureRequest, launcher: Launcher
+) -> list[tuple[int, int, subprocess.CompletedProcess[bytes], int]]:
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(partial(cut_at, launcher), range(len(CALLED_BACK) + 1)))
+        return list(pool.map(partial(cut_at, launcher), request.param))
 
 
 def test_a_cut_before_the_whole_100_sends_nothing(cuts):
@@ -563,15 +578,14 @@ def test_a_cut_before_the_whole_100_sends_nothing(cuts):
 
 
 def test_a_cut_in_the_head_of_the_answer_is_handed_over_as_sent(cuts):
-    head = len(CALLED_BACK) - len(b"ok\n")
-    handed_over = [handover(ended) for place, _, ended, _ in cuts if len(GO_AHEAD) <= place < head]
+    handed_over = [handover(ended) for place, _, ended, _ in cuts if len(GO_AHEAD) <= place < BEGINNING_OF_BODY]
 
     assert {"sent"} == {told["state"] for told in handed_over}
     assert all(told["reply"] is not None for told in handed_over)
 
 
 def test_a_cut_in_the_body_is_outcome_unknown(cuts):
-    in_body = [ended for place, _, ended, _ in cuts if len(CALLED_BACK) - 3 <= place < len(CALLED_BACK)]
+    in_body = [ended for place, _, ended, _ in cuts if BEGINNING_OF_BODY <= place < len(CALLED_BACK)]
 
     assert [b"", b"o", b"ok"] == [ended.stdout for ended in in_body]
     assert {errors.OutcomeUnknown.exit_status} == {ended.returncode for ended in in_body}

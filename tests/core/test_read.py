@@ -245,6 +245,7 @@ async def test_the_users_own_file_counts_by_that_road_too(pool):
     assert 0 == (await read(pool, "fast", "counter", env=env)).exit_status
 
 
+@pytest.mark.slow
 async def test_of_the_built_in_app_what_keeps_no_state_is_read_only(pool):
     assert ["add", "echo"] == await readable(pool, "demo")
     with pytest.raises(Denied) as raised:

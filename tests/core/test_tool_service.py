@@ -344,6 +344,7 @@ async def test_a_number_that_no_double_holds_survives_both_ways(pool):
     assert 2**53 + 1 == by_arguments.result["structuredContent"]["number"]
 
 
+@pytest.mark.slow
 async def test_a_result_of_64_mib_arrives_whole(pool, app):
     text = await pool.text(app, "big", size=MOST)
 

@@ -42,6 +42,7 @@ def test_three_thousand_calls_while_things_break_each_end_once_and_truly_and_lea
     assert "BROKEN" not in done.stdout
 
 
+@pytest.mark.slow
 def test_an_app_that_is_none_of_them_is_refused_with_those_that_are():
     done = subprocess.run(
         [sys.executable, "-m", "bench.soak", "--apps", "stdio", "pigeon"],

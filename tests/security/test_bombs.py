@@ -246,6 +246,7 @@ async def test_a_list_of_a_million_tools_is_not_taken(pool, tools):
         await listed(pool, MANY % tools)
 
 
+@pytest.mark.slow
 async def test_ten_thousand_tools_are_listed(pool):
     assert 10_000 == len(await listed(pool, MANY % 10_000))
 
@@ -257,6 +258,7 @@ async def test_pages_without_end_are_not_asked_for(pool):
     assert MAX_PAGES == len(found)
 
 
+@pytest.mark.slow
 async def test_large_pages_without_end_are_not_taken(pool):
     with within(20), pytest.raises(NotExecuted, match="its list of tools is too large"):
         await listed(pool, ENDLESS % MEBIBYTE)

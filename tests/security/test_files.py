@@ -55,7 +55,8 @@ def free_port() -> str:
 # ── whoever made it, it is the user's alone ──────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("umask", [0o000, slow(0o777)])
+@pytest.mark.slow
+@pytest.mark.parametrize("umask", [0o000, 0o777])
 def test_all_that_is_made_is_the_users_alone_whatever_the_umask_is(home, umask):
     shutil.rmtree(home.state)
     project = home.home / "project"

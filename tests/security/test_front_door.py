@@ -139,6 +139,7 @@ def test_every_route_of_the_socket_asks_who_is_there(front, refuses):
     assert 1 == len({answer.body for answer in answers})
 
 
+@pytest.mark.slow
 def test_another_start_has_another_token_and_it_is_private(front):
     with Home() as shell:
         first = Front(shell)
@@ -372,6 +373,7 @@ def test_a_port_that_is_taken_is_said_and_the_socket_will_do():
         assert not (shell.state / "daemon.token").exists()
 
 
+@pytest.mark.slow
 def test_without_a_port_there_is_none():
     with Shell() as shell:
         shell.configure({"fast": FAST_APP})
@@ -383,10 +385,8 @@ def test_without_a_port_there_is_none():
         assert not {"tcp", "tcp_problem"} & shell.json("daemon", "status").keys()
 
 
-PLANTED = ["link", "folder", "open", *(pytest.param(what, marks=pytest.mark.slow) for what in ("second name", "short"))]
-
-
-@pytest.mark.parametrize("what", PLANTED)
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["link", "folder", "open", "second name", "short"])
 def test_whatever_stands_in_the_place_of_the_token_is_not_followed(what):
     with Home() as shell:
         shell.state.mkdir(0o700)

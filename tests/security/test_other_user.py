@@ -278,6 +278,7 @@ def in_place(request: pytest.FixtureRequest, home: Home, elsewhere: Path) -> Ite
     home.state.chmod(0o700)
 
 
+@pytest.mark.slow
 def test_what_another_user_put_in_the_place_of_the_socket_is_told_no_call(home, in_place):
     ear, why = in_place
 
@@ -364,6 +365,7 @@ def is_open(ear: Ear, port: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", [STRANGER, OWNER])
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_nobody_takes_or_shares_the_port_of_a_daemon_that_runs(front, refuses, user, host):

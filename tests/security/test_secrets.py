@@ -290,6 +290,7 @@ def test_only_root_may_keep_it_so(home, user, said):
         assert f"it {said}" in home.run([sys.executable, "-c", READING, each]).stdout
 
 
+@pytest.mark.slow
 @as_root
 def test_a_call_gets_a_secret_of_a_container(home):
     """Kubernetes has a link to a folder of links, all of them root's."""

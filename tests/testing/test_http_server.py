@@ -102,6 +102,7 @@ async def test_it_answers_in_every_form_that_a_client_must_understand(road, form
     assert ([] if form == "json" else [(1, 2), (2, 2)]) == seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("road", ROADS)
 async def test_many_calls_share_a_session(server, road):
     async with client_of(server, road) as client:

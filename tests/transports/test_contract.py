@@ -19,6 +19,10 @@ class TestStdio(TransportContract):
             options = {"command": server.command, "env": server.env}
             yield server.peer(options, unreachable={"command": ["false"]})
 
+    @pytest.mark.slow
+    async def test_opening_and_closing_again_and_again_leaves_nothing(self) -> None:
+        await super().test_opening_and_closing_again_and_again_leaves_nothing()
+
 
 @pytest.mark.slow
 class TestHttp(TransportContract):

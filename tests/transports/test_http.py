@@ -90,8 +90,8 @@ async def test_fifty_calls_share_one_session(pool, era):
     [
         ("handshake", "json", 16 * MIB),
         ("stateless", "sse", 16 * MIB),
-        ("stateless", "json", 40 * MIB),
-        ("handshake", "sse", 40 * MIB),
+        pytest.param("stateless", "json", 40 * MIB, marks=pytest.mark.slow),
+        pytest.param("handshake", "sse", 40 * MIB, marks=pytest.mark.slow),
     ],
 )
 async def test_a_result_may_be_large(pool, era, form, size):

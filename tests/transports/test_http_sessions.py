@@ -165,7 +165,7 @@ async def test_a_call_that_is_not_repeated_says_that_the_session_was_forgotten(p
     assert "restarted" == answer.mark
 
 
-@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("is_restarted", [True, pytest.param(False, marks=pytest.mark.slow)])
 async def test_fifty_callers_of_a_forgotten_session_share_one_fresh_one(pool, is_restarted):
     async with HttpServer(eras=["handshake"]) as server:
         app = pool.reach(server.url)

@@ -49,7 +49,7 @@ async def test_fifty_calls_share_one_session(pool, server):
     assert 1 == sum(each.method == "GET" for each in server.requests)
 
 
-@pytest.mark.parametrize("size", [16 * MIB, 40 * MIB])
+@pytest.mark.parametrize("size", [16 * MIB, pytest.param(40 * MIB, marks=pytest.mark.slow)])
 async def test_a_result_may_be_large(pool, server, size):
     assert size == len(await pool.text(reach(pool, server), "big", size=size))
 

@@ -122,6 +122,7 @@ async def test_a_long_line_is_cut_and_the_next_one_is_not(chunk):
     assert ["x" * 4000, "next"] == await kept(*pieces, b"tail\nnext\n")
 
 
+@pytest.mark.slow
 async def test_a_line_without_end_does_not_fill_the_memory():
     log = StderrLog(None, allowance=WITHOUT_BOUND)
     tracemalloc.start()
