@@ -24,7 +24,7 @@ from tasak.testing.leaks import Belongings, Thing, children, describe_process, d
 from tests.family import Family
 from tests.shell import Shell
 
-SPARE_WORKERS = 1
+SPARE_WORKERS = 2
 
 # What is let go of is often gone a moment later: a thread that waits for a process, the far end of a socket.
 SETTLING_TIME = 5.0
@@ -65,7 +65,7 @@ def family() -> Iterator[Family]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """More than there are cores, since half of their time tests wait for something."""
+    """More than there are cores, since for half of their time tests wait for something."""
     cores = os.cpu_count() or 1
     return cores + min(cores, SPARE_WORKERS)
 

@@ -261,6 +261,7 @@ async def test_the_lock_of_one_issuer_is_no_other_s(store):
         pass
 
 
+@pytest.mark.slow
 async def test_the_lock_of_a_process_that_has_died_is_free(store, tmp_path):
     code = f"""
 import asyncio, os, signal

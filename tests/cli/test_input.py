@@ -5,15 +5,12 @@ import pytest
 from tests.shell import FAST_APP, Shell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ("--no-daemon fast echo --args -", "tasak: fast echo: --args: expected a JSON object"),
-        pytest.param(
-            "auth login far --no-browser",
-            "tasak: http://127.0.0.1:1/mcp, which the sign-in needs, cannot be reached",
-            marks=pytest.mark.slow,
-        ),
+        ("auth login far --no-browser", "tasak: http://127.0.0.1:1/mcp, which the sign-in needs, cannot be reached"),
     ],
 )
 def test_a_stdin_that_is_closed_says_nothing(shell: Shell, words, said):

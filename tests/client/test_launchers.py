@@ -962,6 +962,7 @@ def listening(request: pytest.FixtureRequest) -> Iterator[DaemonStub]:
         yield daemon
 
 
+@pytest.mark.slow
 @pytest.mark.compiler
 @pytest.mark.keeps("one daemon and one interpreter answer for all examples")
 @settings(max_examples=200, deadline=None)

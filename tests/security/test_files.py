@@ -285,15 +285,10 @@ def open_home(home: Home) -> tuple[str, str]:
     return f"others can write to {home.home} (mode 777), and so replace {home.state}", f"chmod go-w {home.home}"
 
 
-UNSAFE = [
-    open_folder,
-    slow(open_to_group),
-    slow(linked_folder),
-    pytest.param(folder_of_another, marks=[as_root, pytest.mark.slow]),
-    slow(open_home),
-]
+UNSAFE = [open_folder, open_to_group, linked_folder, pytest.param(folder_of_another, marks=as_root), open_home]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", UNSAFE)
 def test_a_state_folder_that_others_have_a_hand_in_is_not_used_and_what_mends_it_is_said(outside, spoil):
     assert 0 == outside("daemon", "start").returncode

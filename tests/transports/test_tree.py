@@ -375,6 +375,7 @@ async def test_what_is_started_by_a_program_has_its_mark(family, instance):
         assert mark.startswith(f"{instance}.")
 
 
+@pytest.mark.slow
 async def test_a_start_that_is_cancelled_leaves_no_transport_open():
     with busy_thread():
         ends = [each.transport.is_closing() for turns in range(30) for each in await born_and_cancelled(turns)]
