@@ -15,6 +15,10 @@ from tasak.wire import BACKLOG
 # After the answers are out, how long their connections may linger.
 CLOSING_TIMEOUT = 1.0
 
+# Who was answered in the middle of their body may send so much longer: a connection that closes under them takes the
+# answer along.
+LINGERING_TIME = 2.0
+
 log = logging.getLogger(__name__)
 
 
@@ -89,6 +93,7 @@ class Caller(web.RequestHandler):
             server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=HEAD_TIMEOUT,
+            lingering_time=LINGERING_TIME,
             tcp_keepalive=False,  # nobody may be silent for so long
             access_log=None,  # type: ignore[arg-type]  # as AppRunner has it
             auto_decompress=False,

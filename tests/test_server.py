@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,9 +17,9 @@ from urllib.parse import quote, unquote
 import aiohttp
 import pytest
 import yaml
-from aiohttp import web
 
-from tasak import __version__, front_door
+from tasak import __version__, callers, front_door
+from tasak.callers import Entrance
 from tasak.core.gateway import Gateway
 from tasak.paths import StateDir
 from tasak.server import create_app
@@ -96,9 +97,10 @@ class Face:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Face"]:
-        runner = web.AppRunner(create_app(self.service), handler_cancellation=True, shutdown_timeout=1.0)
-        await runner.setup()
-        await web.UnixSite(runner, str(self.state.socket)).start()
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(self.state.socket))
+        listening.setblocking(False)
+        entrance = await Entrance.open(create_app(self.service), listening, share=0.5)
         connector = aiohttp.UnixConnector(str(self.state.socket))
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
         try:
@@ -106,7 +108,7 @@ class Face:
                 yield self
         finally:
             await self.service.drain(0)
-            await runner.cleanup()
+            await entrance.close()
 
     def configure(self, apps: Mapping[str, Any], folder: Path | None = None) -> Path:
         path = folder / "tasak.yaml" if folder else self.state.config
@@ -992,12 +994,12 @@ async def test_the_body_is_asked_for_and_then_the_call_is_made(face):
     assert "hi" == result["content"][0]["text"]
 
 
-@pytest.mark.slow  # aiohttp waits ten seconds more for the rest
 @pytest.mark.parametrize("part", [b"", b" " * 99], ids=["nothing", "almost all"])
 async def test_a_body_that_comes_too_late_is_408_and_the_end_of_the_connection(face, monkeypatch, caplog, part):
     monkeypatch.setattr(front_door, "BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr(callers, "LINGERING_TIME", 0.1)
 
-    async with heard(face, CALL, 100) as (reader, writer, _):
+    async with heard(face, CALL, 100) as (reader, writer, _), asyncio.timeout(5):
         await reader.readline()
         writer.write(part)
         first = await reader.readline()
