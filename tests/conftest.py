@@ -7,10 +7,9 @@ import os
 import secrets
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tasak.testing import LeftBehind
-from tasak.testing.leaks import Belongings, Thing, children, describe_process, descriptors, tasks, threads
+from tasak.testing.leaks import Belongings, children, describe_process, descriptors, tasks, threads
 from tests.family import Family
 from tests.shell import Shell
 
@@ -121,10 +120,10 @@ def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("keeps"):
         yield
         return
-    before = belongings()
+    before, others = belongings(), set(psutil.pids())
     yield
     deadline = time.monotonic() + SETTLING_TIME
-    while is_left([*belongings().since(before), *marked(request.node.nodeid)], deadline):
+    while is_left([*belongings().since(before), *marked(request.node.nodeid, others)], deadline):
         gc.collect()  # what nobody refers to any more may have let go of nothing yet
         time.sleep(POLL_INTERVAL)
 
@@ -136,56 +135,19 @@ def is_left(things: Sequence[Callable[[], str]], deadline: float) -> bool:
 
 
 def belongings() -> Belongings:
-    return Belongings(dict([*threads(), *descriptors(), *offspring()]))
+    return Belongings(dict([*threads(), *descriptors(), *children()]))
 
 
-def offspring() -> Iterator[Thing]:
-    """Children, and theirs. On Linux without a look at everybody's processes, which takes a hundred times as long."""
-    if sys.platform != "linux":
-        yield from children()
-        return
-    seeking = [os.getpid()]
-    while seeking:
-        born = children_of(seeking.pop())
-        seeking += born
-        for pid in born:
-            try:
-                process = psutil.Process(pid)
-            except psutil.NoSuchProcess:
-                continue
-            yield process, partial(describe_process, process)
-
-
-def children_of(pid: int) -> list[int]:
-    found: list[int] = []
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+def marked(test: str, others: Collection[int]) -> Iterator[Callable[[], str]]:
+    """What was started in the test, wherever it has gone since; the `others` were there before."""
+    for pid in set(psutil.pids()).difference(others):
         try:
-            found += map(int, listing.read_text().split())
-        except OSError:  # it has ended meanwhile
-            continue
-    return found
-
-
-def marked(test: str) -> Iterator[Callable[[], str]]:
-    """What was started in the test, wherever it has gone since."""
-    for process in processes_with_environment() if sys.platform == "linux" else psutil.process_iter():
-        try:
-            value = process.environ().get(RUNNING_TEST, "")
+            process = psutil.Process(pid)
+            is_marked = process.environ().get(RUNNING_TEST, "").startswith(f"{test} (")
         except psutil.Error:
             continue
-        if value.startswith(f"{test} (") and process.pid != os.getpid():
+        if is_marked:
             yield partial(describe_process, process)
-
-
-def processes_with_environment() -> Iterator[psutil.Process]:
-    """Those whose environment names a test: psutil takes its time for each that it is asked about."""
-    wanted = f"{RUNNING_TEST}=".encode()
-    for pid in psutil.pids():
-        try:
-            if wanted in Path(f"/proc/{pid}/environ").read_bytes():
-                yield psutil.Process(pid)
-        except (OSError, psutil.NoSuchProcess):
-            continue
 
 
 # ── nothing holds up the loop ────────────────────────────────────────────────────────────────────────────────────

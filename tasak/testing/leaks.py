@@ -1,6 +1,7 @@
 """What a piece of work leaves behind: tasks, threads, file descriptors and child processes."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +22,9 @@ POLL_INTERVAL = 0.01
 
 # The loop's own executor: it grows to a handful of threads, and ends with the loop.
 EXECUTOR_THREADS = "asyncio_"
+
+# Not every kernel has it.
+CHILDREN_ARE_LISTED = os.path.exists("/proc/thread-self/children")
 
 DESCRIPTORS = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 
@@ -138,8 +143,28 @@ def describe_socket(descriptor: int) -> str:
 
 
 def children() -> Iterator[Thing]:
-    for process in psutil.Process().children(recursive=True):
+    """Children, and theirs."""
+    for process in offspring() if CHILDREN_ARE_LISTED else psutil.Process().children(recursive=True):
         yield process, partial(describe_process, process)
+
+
+def offspring() -> Iterator[psutil.Process]:
+    """As psutil finds them, without a look at everybody's processes, which takes a hundred times as long."""
+    seeking = [os.getpid()]
+    while seeking:
+        born = children_of(seeking.pop())
+        seeking += born
+        for pid in born:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                yield psutil.Process(pid)
+
+
+def children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found += map(int, listing.read_text().split())
+    return found
 
 
 def describe_process(process: psutil.Process) -> str:
