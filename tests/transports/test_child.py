@@ -104,6 +104,7 @@ tell(open=[fd for fd in range(256) if is_open(fd)])
 
 async def test_its_environment_is_the_given_one_and_no_more():
     async with running(*program(UNTIL_EOF), A="1", B="zażółć") as child:
+        assert {"ready": True} == await told_by(child)  # in the middle of its start it has none for a moment
         assert {"A": "1", "B": "zażółć"} == psutil.Process(child.pid).environ()
 
 
