@@ -263,7 +263,7 @@ from pathlib import Path
 import httpx2
 from tasak.auth.sign_in import AppSignIn
 sign_in = AppSignIn("app", Path(sys.argv[2]), say=lambda text: print(text, flush=True))
-asyncio.run(sign_in.login(sys.argv[1], "oauth", client=http_client, opens_browser=True))
+asyncio.run(sign_in.login(sys.argv[1], "oauth", client=httpx2.AsyncClient, opens_browser=True))
 """
 
 

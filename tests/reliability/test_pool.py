@@ -565,6 +565,7 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.timeout(300)
 async def test_in_ten_thousand_races_with_the_sweep_no_call_gets_a_connection_that_closes(pool):
     pool.compose("whole", {"give": {"steps": [{"command": ["true"]}]}}, idle_ttl=100)
     chance, marks = random.Random(41), Counter[str]()
