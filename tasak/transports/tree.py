@@ -74,10 +74,11 @@ class Tree:
             self.kill()
             raise
 
-    def kill(self) -> None:
+    def kill(self) -> set[Process]:
         """Kill all. They are stopped first: what stands still starts nobody, and loses nobody out of sight.
 
-        Whoever is new to us, and the dead above all, may have started somebody since we looked: we look again.
+        Whoever is new to us, and the dead above all, may have started somebody since we looked: we look again. Returns
+        who was new even at the last look: what came of them may have got away.
         """
         seen: set[Process] = set()
         for _ in range(MOST_LOOKS):
@@ -88,6 +89,7 @@ class Tree:
             seen |= new
         self._send(living(seen), signal.SIGKILL)
         self.signal_group(signal.SIGKILL)
+        return new
 
     def _send(self, processes: Iterable[Process], number: signal.Signals) -> None:
         for process in processes:
@@ -102,12 +104,12 @@ class Tree:
             self._known |= descendants(self._still_there(), self._census)
 
     def _remove(self) -> Sequence[int]:
-        """Kill all and bury the dead; the pids of those that are there even so."""
-        self.kill()
+        """Kill all and bury the dead; the pids of those that are there even so, or lead to somebody who may be."""
+        new = self.kill()
         for process in self._still_there():
             if process.is_dead and process.parent == os.getpid():
                 bury(process)
-        return sorted(process.pid for process in self._still_there())
+        return sorted(process.pid for process in new.union(self._still_there()))
 
     def _look(self) -> set[Process]:
         """All that are there, the dead among them, who are known from now on; and the dead of whom nothing tells."""

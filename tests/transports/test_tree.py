@@ -554,8 +554,9 @@ class Relay(Village):
         return super().everyone()
 
 
-async def test_one_that_is_another_at_each_look_is_found_even_so(instance):
-    relay = Relay(f"{instance}.ab", runners=5)
+@pytest.mark.parametrize("runners", [5, 5 * tree.MOST_LOOKS])
+async def test_one_that_is_another_at_each_look_is_found_even_so(instance, runners):
+    relay = Relay(f"{instance}.ab", runners)
 
     await Tree(NOBODY, f"{instance}.ab", relay).end()
 
