@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from tasak.errors import ConnectFailed
+from tasak.transports.web import shared_tls
 from tests.core.pool import close_all, failure_of
 
 SECRET = "s3cret"
@@ -59,6 +60,7 @@ async def test_a_private_authority_is_trusted_where_the_config_says_so(
 
 async def test_an_authority_that_the_config_does_not_name_is_not_trusted(pool, server, authority, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    shared_tls.cache_clear()  # as in a daemon that has just been started
     async with passing_on(server.port, context=authority.context) as port:
         problem = await failure_of(pool.call(pool.reach(f"https://localhost:{port}/mcp"), "echo", text="hello"))
 
@@ -67,6 +69,18 @@ async def test_an_authority_that_the_config_does_not_name_is_not_trusted(pool, s
     assert re.fullmatch(f"{place}: its certificate is not trusted: .*issuer certificate", problem.message)
     assert "write the file of that certificate as `ca_file:`" in str(problem.fix)
     assert [] == server.requests
+
+
+async def test_what_one_app_trusts_no_other_does(pool, server, authority):
+    async with passing_on(server.port, context=authority.context) as port:
+        url = f"https://localhost:{port}/mcp"
+        trusting = pool.reach(url, ca_file=str(authority.file))
+        assert "hi" == await pool.text(trusting, "echo", text="hi")
+
+        problem = await failure_of(pool.call(pool.reach(url), "echo", text="hi"))
+
+    assert isinstance(problem, ConnectFailed)
+    assert "its certificate is not trusted" in problem.message
 
 
 async def test_a_certificate_for_another_host_is_not_trusted(pool, server, authority):
