@@ -125,6 +125,7 @@ def test_the_parts_of_a_warm_call_are_measured_with_both_launchers_and_by_themse
     native, in_python, demo, echo = json.loads(done.stdout)["figures"]
     assert native["ours"]["what"].startswith("warm `tasak stdlib echo` (native, installed by ")
     assert "warm `tasak stdlib echo` (python, scripts/tasak)" == in_python["ours"]["what"]
-    # What is within another takes less, and the SDK's server longer than one that answers at once.
-    assert echo["ratio"] < native["ratio"] < in_python["ratio"]
-    assert echo["ratio"] < demo["ratio"]
+    assert demo["ours"]["what"] != echo["ours"]["what"]
+    for figure in (native, in_python, demo, echo):
+        assert ("warm-parts", 5) == (figure["name"], figure["pairs"])
+        assert figure["ours"]["median"] > 0
