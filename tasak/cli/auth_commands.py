@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tasak.core.gateway import Gateway
     from tasak.plugin import SignIn
 
+# A session is given 9 s to end.
+END_TIMEOUT = 10.0
+
 
 @click.group()
 def auth() -> None:
@@ -35,11 +38,13 @@ def auth() -> None:
 def login(asked: Asked, app: str, no_browser: bool) -> int:
     """Sign in to an app's server, in the browser."""
     request = asked.request(app)
+    road = direct(asked)
+    road.run(lambda gateway: gateway.require_login(request))
     # A session that waits for the sign-in holds the place where its answer would come.
     let_go(asked, app)
     # What a transport has to tell the user, such as where to sign in.
     logging.getLogger(f"tasak.apps.{app}").setLevel(logging.WARNING)
-    direct(asked).run(lambda gateway: gateway.login(request, opens_browser=not no_browser))
+    road.run(lambda gateway: gateway.login(request, opens_browser=not no_browser))
     if asked.wants_json:
         output.print_json({"app": app, "signed_in": True})
     else:
@@ -91,7 +96,7 @@ def let_go(asked: Asked, app: str) -> None:
         found = road.ask("GET", "/connections")["connections"]
         for each in found:
             if each["app"] == app and "id" in each:
-                road.ask("DELETE", f"/connections/{each['id']}", accepted=(200, 404))
+                road.ask("DELETE", f"/connections/{each['id']}", accepted=(200, 404), timeout=END_TIMEOUT)
     except NotExecuted:
         return
 

@@ -233,6 +233,14 @@ class Gateway:
         async with self.manager.lease(app) as lease:
             return diagnosis.describe(lease.connection, self._clock())
 
+    async def require_login(self, request: Request) -> None:
+        """See that there is a sign-in to be had, before anything is done for it.
+
+        Raises:
+            Usage: the app's transport knows none.
+        """
+        await self._with_login(request)
+
     async def login(self, request: Request, *, opens_browser: bool) -> None:
         """Sign the user in at the app's server.
 

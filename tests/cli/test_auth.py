@@ -131,11 +131,14 @@ async def test_where_no_app_has_a_sign_in_that_is_said(user):
     assert "tasak: no app that is configured here has a sign-in\n" == status.stderr
 
 
-async def test_an_app_without_a_sign_in_says_so(user):
+async def test_an_app_without_a_sign_in_says_so_and_loses_nothing(user):
+    await user("fast", "counter")
+
     refused = await user("auth", "login", "fast")
 
     assert 2 == refused.returncode
     assert "its transport, stdio, has no sign-in of its own" in refused.stderr
+    assert "2\n" == (await user("fast", "counter")).stdout, "its session was ended"
 
 
 async def test_other_apps_are_not_affected(user):
