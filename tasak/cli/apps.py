@@ -100,7 +100,8 @@ def read_input(source: str, request: Request) -> str:
         with open(STDIN if source == "-" else source[1:], encoding="utf-8", closefd=source != "-") as file:
             text = file.read(MAX_BODY + 1)
     except (OSError, ValueError) as problem:
-        raise BadArguments(f"--args {source} cannot be read: {problem}") from problem
+        why = problem.strerror if isinstance(problem, OSError) else problem
+        raise BadArguments(f"--args {source} cannot be read: {why}") from problem
     if len(text) > MAX_BODY:
         raise BadArguments(f"--args {source} is more than the {MAX_BODY >> 20} MiB that a call can carry")
     return text
