@@ -67,6 +67,7 @@ def stop(asked: Asked, drain: float) -> int:
 def restart(asked: Asked, log_level: str | None, verbose: bool) -> int:
     """Stop it and start it again; every session is new."""
     state = StateDir.of_user()
+    require_start(state, level(log_level, verbose))
     with launcher.using(state):
         stopper.stop(state)
     return started(asked, level(log_level, verbose))
@@ -117,6 +118,22 @@ def run(_: Asked, log_level: str | None, verbose: bool) -> int:
 
 def level(log_level: str | None, verbose: bool) -> str | None:
     return "DEBUG" if verbose else log_level
+
+
+def require_start(state: StateDir, log_level: str | None) -> None:
+    """See that a daemon can be started, as far as can be told before the one that runs is gone with all its sessions.
+
+    Raises:
+        BadConfig, DaemonAway: it cannot.
+    """
+    # Lazy: other commands do without the core.
+    from tasak.core.settings import daemon_settings
+
+    daemon_settings(launcher.environment(log_level))
+    with launcher.using(state):
+        state.enable()
+    with launcher.start_lock(state):
+        pass
 
 
 def started(asked: Asked, log_level: str | None) -> int:

@@ -290,3 +290,17 @@ def test_no_traceback_without_debug(shell: Shell, witness: Witness) -> None:
 
 def is_alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_restart_that_cannot_end_well_ends_no_session(shell: Shell, witness: Witness) -> None:
+    shell("fast", "counter")
+
+    misled = shell("daemon", "restart", TASAK_DAEMON_PORT="http")
+    (shell.home / ".tasak" / "daemon.disabled").mkdir()
+    hindered = shell("daemon", "restart")
+    (shell.home / ".tasak" / "daemon.disabled").rmdir()
+
+    assert (2, 2) == (misled.returncode, hindered.returncode)
+    assert "the environment variable TASAK_DAEMON_PORT is 'http'" in misled.stderr
+    assert "daemon.disabled is not a file of yours alone" in hindered.stderr
+    assert "2\n" == shell("fast", "counter").stdout
