@@ -437,6 +437,7 @@ def test_a_home_whose_path_is_too_long_for_a_socket_will_do(home):
             {"TASAK_DAEMON_HOST": "0.0.0.0"},
             b"the environment variable TASAK_DAEMON_HOST is '0.0.0.0'\nit takes a loopback",
         ),
+        ({"TASAK_DAEMON_CONN_TTL": "5m"}, b"the environment variable TASAK_DAEMON_CONN_TTL is '5m'\nit takes seconds"),
     ],
 )
 def test_an_environment_that_makes_no_sense_is_refused_with_what_it_should_be(home, env, reason):

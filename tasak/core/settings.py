@@ -212,6 +212,8 @@ def daemon_settings(env: Mapping[str, str]) -> DaemonSettings:
     Raises:
         BadConfig: a variable is malformed, or the host is not this machine alone.
     """
+    # What every call would be refused for, and its caller could not mend.
+    of_environment(env, is_daemons=True)
     level = env.get(LOG_LEVEL_VARIABLE) or "INFO"
     if level.upper() not in LOG_LEVELS:
         raise malformed(LOG_LEVEL_VARIABLE, level, f"one of {', '.join(LOG_LEVELS)}")

@@ -158,6 +158,8 @@ def test_the_daemons_environment_moves_it():
         ("TASAK_DAEMON_PORT", "70000"),
         ("TASAK_DAEMON_PORT", "http"),
         ("TASAK_DAEMON_LOG_LEVEL", "chatty"),
+        ("TASAK_DAEMON_CONN_TTL", "5m"),
+        ("TASAK_DAEMON_CACHE_TTL", "-1"),
     ],
 )
 def test_a_daemon_that_is_told_nonsense_says_which_variable(variable, text):
