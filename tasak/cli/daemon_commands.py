@@ -10,7 +10,7 @@ from tasak.cli import output
 from tasak.cli.asked import Asked, is_set, working_directory
 from tasak.cli.daemon_road import DaemonRoad, where
 from tasak.cli.log_lines import log_lines
-from tasak.cli.options import Command, with_json
+from tasak.cli.options import Command, Seconds, with_json
 from tasak.client import launcher, start_failures, stopper
 from tasak.errors import DaemonAway
 from tasak.inert import inert
@@ -40,7 +40,9 @@ def start(asked: Asked, log_level: str | None, verbose: bool) -> int:
 
 
 @daemon.command()
-@click.option("--drain", type=click.FloatRange(0, LONGEST_DRAIN), default=DRAIN, help="Seconds for running calls.")
+@click.option(
+    "--drain", type=Seconds(0, LONGEST_DRAIN), metavar="SECONDS", default=DRAIN, help="What running calls get."
+)
 @with_json
 @click.pass_obj
 def stop(asked: Asked, drain: float) -> int:

@@ -16,7 +16,7 @@ from tasak.cli.daemon_commands import daemon
 from tasak.cli.diagnosis_commands import connections, metrics, ping, plugins
 from tasak.cli.doctor_command import doctor
 from tasak.cli.lock_command import lock
-from tasak.cli.options import with_json
+from tasak.cli.options import Seconds, with_json
 from tasak.cli.outcome_command import outcome
 from tasak.cli.read_command import read
 from tasak.cli.trust_command import trust
@@ -35,10 +35,6 @@ INSTEAD = {
 HELP = (["--help"], ["-h"])
 
 LAUNCHERS: dict[Launcher, str] = {"native": "native", "python": "Python"}
-
-
-class Seconds(click.FloatRange):
-    name = "number of seconds"  # stands in the error's text
 
 
 class AppGroup(click.Group):
