@@ -1,5 +1,6 @@
 """Finds transports by entry point and calls their hooks: built-ins and third parties through one door."""
 
+import asyncio
 import functools
 import inspect
 import sys
@@ -61,7 +62,9 @@ class Transport:
         """
         try:
             schema = self._hooks["transport_schema"]()
-        except (Exception, SystemExit) as problem:
+        except BaseException as problem:
+            if is_ctrl_c(problem):
+                raise
             raise broken(self.name, f"its transport_schema raised {kind(problem)}") from problem
         if inspect.iscoroutine(schema):
             schema.close()
@@ -90,7 +93,9 @@ class Transport:
             return self._hooks["parts"](options=options) or ()
         except TasakError:
             raise
-        except (Exception, SystemExit) as problem:
+        except BaseException as problem:
+            if is_ctrl_c(problem):
+                raise
             raise broken(self.name, f"its parts raised {kind(problem)}") from problem
 
     @property
@@ -180,8 +185,10 @@ class Registry:
         try:
             hooks = hooks_of(point.load(), point.name)
             return Transport(point.name, hooks, functools.partial(self._troubles.__setitem__, point.name))
-        except (Exception, SystemExit) as problem:
-            raise broken(point.name, f"{type(problem).__name__}: {problem}") from problem
+        except BaseException as problem:
+            if is_ctrl_c(problem):
+                raise
+            raise broken(point.name, described(problem)) from problem
 
     def _info(self, point: EntryPoint) -> PluginInfo:
         reason = None
@@ -220,6 +227,12 @@ def broken(name: str, reason: str) -> BrokenTransport:
     return BrokenTransport(f"the transport {name!r} cannot be used: {reason}", fix="see `tasak plugins`")
 
 
+def described(problem: BaseException) -> str:
+    """On one line; nothing of the config is known yet where a plugin is imported."""
+    said = " ".join(str(problem).split())
+    return f"{type(problem).__name__}: {said}" if said else type(problem).__name__
+
+
 def exposed_place(point: EntryPoint) -> str | None:
     """The first place of a third party's code that others can write to. Where ours is, whoever can has us already."""
     top = point.module.partition(".")[0]
@@ -235,6 +248,17 @@ def exposed_place(point: EntryPoint) -> str | None:
         if place != SITE and place.exists() and ownership.can_others_change(place.stat()):
             return quoted(place)
     return None
+
+
+def is_ctrl_c(problem: BaseException) -> bool:
+    """Whether it is the user who ends this process. In a loop, which Ctrl-C cancels, only a plugin raises that."""
+    if not isinstance(problem, KeyboardInterrupt):
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
 
 
 def is_within(module: str, package: str) -> bool:
@@ -254,6 +278,8 @@ def owner(point: EntryPoint) -> str:
 def file_of(point: EntryPoint) -> str | None:
     try:
         spec = find_spec(point.module)
-    except (Exception, SystemExit):  # noqa: BLE001 - finding a submodule imports its package: plugin code
-        return None
+    except BaseException as problem:
+        if is_ctrl_c(problem):
+            raise
+        return None  # finding a submodule imports its package: plugin code
     return spec.origin if spec else None

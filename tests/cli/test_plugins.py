@@ -134,6 +134,22 @@ def row_of(shell: Shell, name: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "GeneratorExit", "SystemExit"])
+def test_a_plugin_ends_no_daemon_by_what_it_raises_where_it_is_imported(shell, site, raised):
+    site.install("torn", f"raise {raised}")
+    shell.configure({"fast": FAST_APP, "theirs": {"transport": "torn"}})
+    shell("daemon", "start")
+    before = shell.daemon_pid
+
+    refused = shell("theirs", "x")
+
+    assert 4 == refused.returncode
+    assert f"the transport 'torn' cannot be used: {raised}\n" in refused.stderr
+    assert "hello\n" == shell("fast", "echo", "--text", "hello").stdout
+    assert before == shell.daemon_pid
+
+
+@pytest.mark.slow
 def test_a_plugin_that_does_not_load_is_listed_with_the_reason(shell, site):
     site.install("torn", "import nothing_of_that_name")
     shell.configure({"fast": FAST_APP, "theirs": {"transport": "torn"}})

@@ -252,6 +252,7 @@ BROKEN = {
     "import error": ("import nowhere_to_be_found", r"ModuleNotFoundError: No module named 'nowhere_to_be_found'$"),
     "syntax error": ("][", r"SyntaxError: "),
     "exit on import": ("raise SystemExit(3)", r"SystemExit: 3$"),
+    "what is no Exception on import": ("import asyncio\nraise asyncio.CancelledError('odd')", r"CancelledError: odd$"),
 }
 
 
@@ -290,6 +291,10 @@ def test_the_reason_is_the_same_the_second_time(site, source, _reason):
     assert reasons[0] == reasons[1]
 
 
+def test_the_reason_is_one_line(site):
+    assert "ImportError: one two" == reason_of([site.plugin("bad", "raise ImportError('one\\n\\ttwo')")], "bad")
+
+
 def test_an_entry_point_to_something_that_is_not_there_is_named(site):
     site.module("plugin_gone", PLAIN)
     found = [EntryPoint(name="gone", value="plugin_gone:nothing", group=GROUP)]
@@ -325,6 +330,7 @@ def test_neither_of_two_with_one_name_is_imported(site):
     [
         ("raise ValueError('nope')", "its transport_schema raised ValueError"),
         ("raise SystemExit(3)", "its transport_schema raised SystemExit"),
+        ("raise GeneratorExit", "its transport_schema raised GeneratorExit"),
         ("return None", "its transport_schema answered NoneType instead of a dict"),
         ("return ['object']", "its transport_schema answered list instead of a dict"),
     ],
@@ -336,6 +342,23 @@ def test_a_schema_that_is_none_is_refused(site, body, reason):
         transport.schema()
 
     assert f"the transport 'bad' cannot be used: {reason}" == raised.value.message
+
+
+async def test_an_interrupt_in_a_loop_is_the_plugins(site):
+    source = f"{PLAIN}\n@hookimpl\ndef parts(options): raise KeyboardInterrupt\n"
+    parts = Registry([site.plugin("parts", source)]).transport("parts")
+    schema = Registry([site.plugin("odd", PLAIN.replace(SCHEMA, "raise KeyboardInterrupt"))]).transport("odd")
+
+    assert "KeyboardInterrupt" == reason_of([site.plugin("bad", "raise KeyboardInterrupt")], "bad")
+    with pytest.raises(BrokenTransport, match="its transport_schema raised KeyboardInterrupt"):
+        schema.schema()
+    with pytest.raises(BrokenTransport, match="its parts raised KeyboardInterrupt"):
+        parts.parts({})
+
+
+def test_an_interrupt_without_a_loop_is_the_users(site):
+    with pytest.raises(KeyboardInterrupt):
+        Registry([site.plugin("slow", "raise KeyboardInterrupt")]).listing()
 
 
 def test_a_schema_that_would_have_to_be_awaited_is_refused(site):
@@ -385,7 +408,7 @@ def test_the_listing_has_both_of_two_with_one_name(site):
     assert {"plugin_one.py", "plugin_two.py"} == {Path(row.file or "").name for row in rows}
 
 
-@pytest.mark.parametrize("source", ["raise SystemExit(3)", "raise RuntimeError", "]["])
+@pytest.mark.parametrize("source", ["raise SystemExit(3)", "raise GeneratorExit", "raise RuntimeError", "]["])
 def test_the_listing_survives_a_package_that_does_not_import(site, source):
     folder = site.folder / "broken_package"
     folder.mkdir()
