@@ -158,7 +158,7 @@ class Registry:
     def _owner_of(self, module: str) -> EntryPoint | None:
         """The transport that the module is of; of several in one package, the one that it is nearest to."""
         points = [point for point in self._entry_points() if is_within(module, package_of(point))]
-        return max(points, key=lambda point: is_within(module, point.module), default=None)
+        return max(points, key=lambda point: is_within(module, module_of(point)), default=None)
 
     def listing(self) -> list[PluginInfo]:
         """Every plugin, loaded to see whether it can be."""
@@ -180,6 +180,8 @@ class Registry:
         return points[0]
 
     def _load(self, point: EntryPoint) -> Transport:
+        if not EntryPoint.pattern.match(point.value):
+            raise broken(point.name, f"its entry point, {point.value!r}, is no `module` or `module:object`")
         if place := exposed_place(point):
             raise broken(point.name, f"others can write to {place}, and so change its code: chmod -R go-w {place}")
         try:
@@ -235,7 +237,7 @@ def described(problem: BaseException) -> str:
 
 def exposed_place(point: EntryPoint) -> str | None:
     """The first place of a third party's code that others can write to. Where ours is, whoever can has us already."""
-    top = point.module.partition(".")[0]
+    top = module_of(point).partition(".")[0]
     try:
         spec = find_spec(top) if top != "tasak" and top not in sys.modules else None
     except (ImportError, ValueError):  # loading it says so, too
@@ -265,10 +267,16 @@ def is_within(module: str, package: str) -> bool:
     return f"{module}.".startswith(f"{package}.")
 
 
+def module_of(point: EntryPoint) -> str:
+    """The module that it names; where it names none, whatever it says."""
+    named = EntryPoint.pattern.match(point.value)
+    return named["module"] if named else point.value
+
+
 def package_of(point: EntryPoint) -> str:
     """All of a third party's package is its own; of ours, the transport's module is."""
-    top = point.module.partition(".")[0]
-    return point.module if top == "tasak" else top
+    top = module_of(point).partition(".")[0]
+    return module_of(point) if top == "tasak" else top
 
 
 def owner(point: EntryPoint) -> str:
@@ -277,7 +285,7 @@ def owner(point: EntryPoint) -> str:
 
 def file_of(point: EntryPoint) -> str | None:
     try:
-        spec = find_spec(point.module)
+        spec = find_spec(module_of(point))
     except BaseException as problem:
         if is_ctrl_c(problem):
             raise

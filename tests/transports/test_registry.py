@@ -302,6 +302,29 @@ def test_an_entry_point_to_something_that_is_not_there_is_named(site):
     assert "AttributeError: module 'plugin_gone' has no attribute 'nothing'" == reason_of(found, "gone")
 
 
+NO_REFERENCES = ["", "two words", "-", "plugin_gone:", "plugin_gone!"]
+
+
+@pytest.mark.parametrize("value", NO_REFERENCES)
+def test_an_entry_point_that_names_no_module_says_so(site, value):
+    found = [EntryPoint(name="bad", value=value, group=GROUP)]
+
+    assert f"its entry point, {value!r}, is no `module` or `module:object`" == reason_of(found, "bad")
+
+
+@pytest.mark.parametrize("value", [*NO_REFERENCES, ".", ".plugin", "plugin..good"])
+def test_an_entry_point_that_names_no_module_breaks_nothing_else(site, value):
+    found = [EntryPoint(name="bad", value=value, group=GROUP), site.plugin("good")]
+    transports = Registry(found)
+
+    transports.blame(["plugin_good"], "was slow")
+
+    assert {"good": "was slow"} == transports.troubles()
+    assert [("bad", "broken", None), ("good", "ok", str(site.folder / "plugin_good.py"))] == [
+        (row.name, row.state, row.file) for row in transports.listing()
+    ]
+
+
 def test_two_packages_with_one_name_are_both_named_and_break_nothing_else(site):
     site.install("tasak-one", "1.0", site.plugin("twin", module="plugin_one"))
     site.install("tasak-two", "2.0", site.plugin("twin", module="plugin_two"))
