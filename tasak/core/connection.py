@@ -5,8 +5,10 @@ closing belong to one task (anyio's cancel scopes). Everyone else only awaits re
 """
 
 import asyncio
+import contextlib
+import json
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -143,6 +145,15 @@ class Connection:
         """Whether nothing has been heard of the peer for so long that a call should not count on it."""
         is_resting = self.is_idle and now - self.used_at >= LONG_REST
         return self.state is State.READY and (is_resting or self._checking is not None)
+
+    def last_words(self) -> Sequence[str]:
+        """What the peer wrote on stderr lately, as far as the plugin tells."""
+        try:
+            return [str(line) for line in self.session.last_words()] if self.session else ()
+        except Exception as problem:
+            self._host.log.exception("last words")
+            self.blame(f"failed with {kind(problem)} in last_words")
+            return ()
 
     async def ready(self) -> Session:
         """The session, once it is open. A caller that is cancelled does not cancel it for the others.
@@ -285,7 +296,8 @@ class Connection:
         try:
             async with asyncio.timeout(seconds) as deadline:
                 self._opening = deadline
-                return checked(await contained(self._transport.connect, self.app.config, self._host))
+                session = await contained(self._transport.connect, self.app.config, self._host)
+                return await checked(session, self._close)
         except TimeoutError:
             if not deadline.expired():  # the plugin's own
                 raise
@@ -339,7 +351,7 @@ class Connection:
         if not self.is_stopped:
             self._host.log.info("connection %s has ended by itself", self.id)
         if not self.is_stopped and not self.answered:
-            self.problem = connect_failures.ended_early(self.app, session.last_words())
+            self.problem = connect_failures.ended_early(self.app, self.last_words())
 
     def _fail(self, problem: TasakError) -> None:
         if self.problem is None and not self.is_stopped:
@@ -371,15 +383,45 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def checked(session: Session) -> Session:
-    """What the plugin gave, if it is a session.
+async def checked(session: Session, close: Callable[[Session], Awaitable[None]]) -> Session:
+    """What the plugin gave, if it is a session. What is none is closed: it may hold something.
 
     Raises:
-        Misbehaved: it lacks something.
+        Misbehaved: it lacks something, or has something else than it should.
     """
-    if missing := [name for name in SESSION if not hasattr(session, name)]:
-        raise Misbehaved(f"its connect answered {type(session).__name__}, which has no {', '.join(missing)}")
+    if problem := unfit(session):
+        with contextlib.suppress(Exception):
+            await close(session)
+        raise Misbehaved(f"its connect answered {type(session).__name__}, {problem}")
     return session
+
+
+def unfit(session: Session) -> str | None:
+    """What makes it none."""
+    if missing := [name for name in SESSION if not hasattr(session, name)]:
+        return f"which has no {', '.join(missing)}"
+    return next((f"whose {name} is {wrong}" for name, wrong, fits in members_of(session) if not fits), None)
+
+
+def members_of(session: Session) -> Iterator[tuple[str, str, bool]]:
+    """What it has: each member's name, what it is where it does not fit, and whether it fits."""
+    pid: object = session.pid
+    version: object = session.protocol_version
+    info: object = session.server_info
+    yield "ended", "no asyncio.Event", isinstance(session.ended, asyncio.Event)
+    yield "last_words", "no method", callable(session.last_words)
+    yield "pid", "neither a process id nor None", pid is None or (isinstance(pid, int) and pid > 0)
+    yield "protocol_version", "neither a string nor None", version is None or isinstance(version, str)
+    yield "request", "no method", callable(session.request)
+    yield "server_info", "neither a JSON object nor None", info is None or (isinstance(info, Mapping) and is_json(info))
+
+
+def is_json(value: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def unheard_future() -> "asyncio.Future[Session]":

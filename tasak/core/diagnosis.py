@@ -67,7 +67,7 @@ def describe(connection: Connection, now: float) -> Report:
         "pid": session.pid if session else None,
         "era": connection.era if session else None,
         "protocol_version": session.protocol_version if session else None,
-        "server_info": session.server_info if session else None,
+        "server_info": dict(session.server_info) if session and session.server_info else None,
         "last_success": ago(connection.succeeded_at, now),
         "last_error": problem.message if problem else None,
         "last_loss": ago(connection.lost_at, now),
@@ -109,13 +109,12 @@ async def probe_one(connection: Connection, clock: Callable[[], float]) -> Repor
     except Exception as failure:  # noqa: BLE001 - plugin code
         problem = f"no answer within {PING_TIMEOUT:g} s" if deadline.expired() else kind(failure)
     report = describe(connection, clock())
-    session = connection.session
     return {
         **report,
         "ok": problem is None,
         "latency_ms": round((time.perf_counter() - began) * 1000, 3) if problem is None else None,
         "ping_error": problem,
-        "stderr": list(session.last_words())[-SHOWN_LINES:] if session else [],
+        "stderr": list(connection.last_words()[-SHOWN_LINES:]),
     }
 
 

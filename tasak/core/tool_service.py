@@ -332,7 +332,7 @@ async def fetch_tools(lease: Lease) -> Listed:
         raise NotExecuted(f"{app.name}: its list of tools {problem}: we do not take it") from None
     except (OutcomeUnknown, NotExecuted) as problem:
         # Listing changes nothing: whatever went wrong, the caller's call was not sent.
-        message = with_last_words(f"{app.name}: listing its tools: {problem.message}", lease.session.last_words())
+        message = with_last_words(f"{app.name}: listing its tools: {problem.message}", lease.connection.last_words())
         raise NotExecuted(message, fix=problem.fix) from problem
     except SignInNeeded as problem:
         raise SignInNeeded(f"{app.name}: {problem.message}", fix=problem.fix or sign_in(app)) from problem
@@ -391,7 +391,7 @@ def explained(problem: TasakError, call: ToolCall, lease: Lease) -> TasakError:
     elif isinstance(problem, SignInNeeded):
         fix = fix or sign_in(call.app)
     elif isinstance(problem, OutcomeUnknown):
-        message = with_last_words(message, lease.session.last_words())
+        message = with_last_words(message, lease.connection.last_words())
         fix = fix or MAY_HAVE_RUN
     return type(problem)(message, fix=fix)
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tasak.core.app import App
+from tasak.core.connection import checked
 from tasak.core.era import AnotherEra
 from tasak.core.gateway import Gateway
 from tasak.core.host import AppHost
@@ -90,7 +91,8 @@ class SessionOwner:
 
     async def _attempt(self) -> Session:
         async with asyncio.timeout(self._host.init_timeout):
-            return await self._transport.connect(self._app.config, self._host)
+            session = await self._transport.connect(self._app.config, self._host)
+            return await checked(session, self._transport.close)
 
 
 class Stage(Gateway):

@@ -191,6 +191,98 @@ def test_a_plugin_that_fails_to_connect_fails_its_own_apps_and_is_named(shell, s
     until(lambda: "Traceback" in (shell.home / ".tasak" / "daemon.log").read_text())
 
 
+# Its session has what the app's option `member` says, and is closed by a line in the file `closed`.
+UNFIT = """
+import asyncio, threading
+from tasak.plugin import OutcomeUnknown, hookimpl
+
+MEMBERS = {
+    "ended": {"ended": threading.Event()},
+    "pid": {"pid": "12"},
+    "protocol_version": {"protocol_version": 2},
+    "server_info": {"server_info": {"name": {"a", "set"}}},
+    "last_words": {"last_words": "a line"},
+}
+
+class Session:
+    pid = protocol_version = server_info = None
+
+    def __init__(self, members):
+        self.ended = asyncio.Event()
+        self.__dict__.update(members)
+
+    def last_words(self):
+        raise KeyError("no words")
+
+    async def request(self, method, params=None, *, timeout, on_progress=None):
+        if method == "tools/list":
+            return {"tools": [{"name": "go", "inputSchema": {"type": "object", "properties": {}}}]}
+        raise OutcomeUnknown("it is not known")
+
+@hookimpl
+def transport_schema():
+    text = {"type": "string"}
+    return {"type": "object", "properties": {"member": text, "closed": text}, "additionalProperties": False}
+
+@hookimpl
+async def connect(app, host):
+    made = Session(MEMBERS.get(app.options["member"], {}))
+    made.closed = app.options["closed"]
+    return made
+
+@hookimpl
+async def ping(session):
+    pass
+
+@hookimpl
+async def close(session):
+    open(session.closed, "a").close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("member", "told"),
+    [
+        ("ended", "ended is no asyncio.Event"),
+        ("pid", "pid is neither a process id nor None"),
+        ("protocol_version", "protocol_version is neither a string nor None"),
+        ("server_info", "server_info is neither a JSON object nor None"),
+        ("last_words", "last_words is no method"),
+    ],
+)
+def test_a_session_with_a_member_of_another_kind_is_closed_and_breaks_only_its_own_app(shell, site, member, told):
+    site.install("unfit", UNFIT)
+    closed = shell.home / "closed"
+    shell.configure({"fast": FAST_APP, "theirs": {"transport": "unfit", "member": member, "closed": str(closed)}})
+    shell("fast", "echo", "--text", "hello")
+
+    refused = shell("theirs", "go")
+
+    assert 4 == refused.returncode
+    assert f"its connect answered Session, whose {told}" in refused.stderr
+    assert closed.exists()
+    assert "fast" in shell("connections").stdout
+    assert told in row_of(shell, "unfit")[4]
+
+
+@pytest.mark.slow
+def test_last_words_that_fail_change_nothing_of_what_is_told(shell, site):
+    site.install("unfit", UNFIT)
+    closed = str(shell.home / "closed")
+    shell.configure({"theirs": {"transport": "unfit", "member": "none", "closed": closed}})
+
+    lost = shell("theirs", "go")
+    pinged = shell("ping", "--deep", "theirs")
+
+    assert (6, "tasak: theirs go: it is not known\n  it may have run: look before you repeat it\n") == (
+        lost.returncode,
+        lost.stderr,
+    )
+    assert 0 == pinged.returncode
+    assert "failed with KeyError in last_words" in row_of(shell, "unfit")[4]
+
+
 PLACES = ("connect", "list", "request", "ping", "close", "task", "thread")
 THEIR_KIND = "ExceptionGroup of plugin_telltale.Rejected, ConnectionRefusedError"
 

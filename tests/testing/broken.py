@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 from tasak.errors import NotExecuted, OutcomeUnknown, ServerError, SessionLost, TasakError
 from tasak.plugin import hookimpl
@@ -66,6 +66,16 @@ def with_schema(**keywords: Any) -> Sound:
 
 
 # Opening
+
+
+class EndsWithAnEventOfAThread(Wrapped):
+    def __init__(self, *made):
+        super().__init__(*made)
+        self.ended = threading.Event()
+
+
+class KnowsItsPeerByNoJson(Wrapped):
+    server_info: ClassVar[Any] = {"name": {"a", "set"}}
 
 
 class FailsInItsOwnWords(Sound):

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tasak.errors import BrokenTransport, OutcomeUnknown, ServerError
+from tasak.failure import Misbehaved
 from tasak.testing import ContractPeer, LeftBehind, StdioServer, TransportContract
 from tests.testing import broken
 from tests.testing.broken import with_option, with_schema, with_session
@@ -64,6 +65,8 @@ BROKEN = [
     ("its_schema_says_of_every_option_what_it_may_be", with_option(description="Whatever"), AssertionError),
     ("its_schema_refuses_an_option_that_it_does_not_know", with_schema(additionalProperties=True), Failed),
     # Opening
+    ("it_connects_and_says_whom_it_talks_to", with_session(broken.EndsWithAnEventOfAThread), Misbehaved),
+    ("it_connects_and_says_whom_it_talks_to", with_session(broken.KnowsItsPeerByNoJson), Misbehaved),
     ("a_peer_that_is_not_there_is_a_failed_connect_that_leaves_nothing", broken.FailsInItsOwnWords(), OSError),
     ("a_peer_that_is_not_there_is_a_failed_connect_that_leaves_nothing", broken.NeverGivesUp(), TimeoutError),
     ("a_peer_that_is_not_there_is_a_failed_connect_that_leaves_nothing", broken.LeavesATaskWhereItFails(), LeftBehind),
