@@ -370,12 +370,19 @@ async def contained(work: Callable[..., Awaitable[Result]], *given: Any, **how: 
     """What plugin code gives. What it must not raise, since that ends tasks and processes, becomes `Misbehaved`."""
     try:
         return await work(*given, **how)
-    except (Exception, GeneratorExit):
+    except (Exception, GeneratorExit) as problem:
+        if not is_of_a_kind(problem):
+            raise Misbehaved(f"it raised {kind(problem)}, which says nothing of the outcome") from problem
         raise
     except BaseException as problem:
         if isinstance(problem, asyncio.CancelledError) and is_being_cancelled():
             raise
         raise Misbehaved(f"it raised {kind(problem)}") from problem
+
+
+def is_of_a_kind(problem: BaseException) -> bool:
+    """Whether it can be reported: of our own errors, the root of all has neither code nor outcome."""
+    return not isinstance(problem, TasakError) or hasattr(problem, "code")
 
 
 def is_being_cancelled() -> bool:

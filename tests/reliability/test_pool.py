@@ -716,7 +716,10 @@ async def give_up(calls: list["asyncio.Task[Any]"]) -> None:
 # A transport whose option `deed` says what it does wrong, and in which hook.
 WILD = """
 import asyncio
-from tasak.plugin import hookimpl
+from tasak.plugin import TasakError, hookimpl
+
+class Odd(TasakError):
+    pass
 
 SCHEMA = {"type": "object", "properties": {"deed": {"type": "string"}}, "additionalProperties": False}
 TOOLS = {"tools": [{"name": "go", "inputSchema": {"type": "object"}}]}
@@ -729,6 +732,8 @@ RAISED = {
     "cancelled": asyncio.CancelledError(),
     "base": BaseException("far out"),
     "group": BaseExceptionGroup("two", [ValueError("a"), BaseException("b")]),
+    "root": TasakError("odd"),
+    "offshoot": Odd("odd"),
 }
 
 class Session:
@@ -772,7 +777,7 @@ async def close(session):
     await do(session.deed, "close")
 """
 
-RAISED = ("error", "timeout", "exit", "interrupt", "cancelled", "base", "group")
+RAISED = ("error", "timeout", "exit", "interrupt", "cancelled", "base", "group", "root", "offshoot")
 
 
 @pytest.fixture
