@@ -94,6 +94,7 @@ def metrics(asked: Asked) -> int:
 def plugins(asked: Asked) -> int:
     """List the transports that are installed, and what is wrong with those that are broken."""
     # Lazy: loads every plugin.
+    from tasak.core.app_options import options_of
     from tasak.transports.registry import Registry
 
     names = ("name", "version", "file", "state", "reason")
@@ -102,7 +103,7 @@ def plugins(asked: Asked) -> int:
         replace(each, state="failing", reason=troubles[each.name])
         if each.state == "ok" and each.name in troubles
         else each
-        for each in Registry().listing()
+        for each in Registry().listing(options_of)
     ]
     if asked.wants_json:
         output.print_json({"plugins": [{name: getattr(each, name) for name in names} for each in found]})

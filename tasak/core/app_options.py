@@ -13,6 +13,7 @@ from referencing.exceptions import Unresolvable
 from tasak.core.digest import digest
 from tasak.errors import BadConfig, BrokenTransport
 from tasak.inert import one_line
+from tasak.transports.registry import Transport
 
 # JSON Schema's words for types, and ours.
 TYPES = {"array": "a list", "object": "a mapping", "boolean": "true or false", "string": "a string", "null": "null"}
@@ -43,13 +44,18 @@ class TransportOptions:
 
     def __init__(self, transport: str, schema: Mapping[str, Any], parts_of: PartsOf = no_parts) -> None:
         schema = dict(schema)
-        kind = validator_for(schema, default=Draft202012Validator)
         try:
+            kind = validator_for(schema, default=Draft202012Validator)
             kind.check_schema(schema)
-        except (SchemaError, RecursionError) as problem:
-            raise unusable(transport) from problem
+        except SchemaError as problem:
+            raise unusable(transport, f"{problem.json_path}: {problem.message}") from problem
+        except Exception as problem:  # it may be any mixture of objects
+            raise unusable(transport, f"{type(problem).__name__}: {problem}") from problem
+        names = schema.get("properties", {})
+        if strange := next((repr(name) for name in names if not isinstance(name, str)), None):
+            raise unusable(transport, f"$.properties: {strange} is no string")
         self.transport = transport
-        self.names = frozenset(schema.get("properties", {}))
+        self.names = frozenset(names)
         self.commands = with_format("command", schema)
         self.templates = with_format("template", schema)
         self.parts_of = parts_of
@@ -70,7 +76,7 @@ class TransportOptions:
         try:
             problem = best_match(self._validator.iter_errors(dict(options)))
         except (Unresolvable, re.error, RecursionError) as reason:
-            raise unusable(self.transport) from reason
+            raise unusable(self.transport, f"{type(reason).__name__}: {reason}") from reason
         if problem is not None:
             path = ".".join(str(part) for part in problem.absolute_path)
             named = f"{path!r} " if path else ""
@@ -78,6 +84,15 @@ class TransportOptions:
         if len(self._fitting) >= MEMORY:
             self._fitting.clear()
         self._fitting.add(key)
+
+
+def options_of(transport: Transport) -> TransportOptions:
+    """What a transport takes, without its parts.
+
+    Raises:
+        BrokenTransport: it does not say so.
+    """
+    return TransportOptions(transport.name, transport.schema())
 
 
 def with_format(name: str, schema: Mapping[str, Any]) -> frozenset[str]:
@@ -89,10 +104,10 @@ def with_format(name: str, schema: Mapping[str, Any]) -> frozenset[str]:
     )
 
 
-def unusable(transport: str) -> BrokenTransport:
+def unusable(transport: str, reason: str) -> BrokenTransport:
     return BrokenTransport(
-        f"the transport {transport!r} describes its options with something that is no JSON Schema",
-        fix="see `tasak plugins`",
+        f"the transport {transport!r} cannot be used: its transport_schema is no JSON Schema: {one_line(reason)}",
+        fix="mend or uninstall its package: `tasak plugins` shows the file",
     )
 
 

@@ -39,7 +39,7 @@ class PluginInfo:
     version: str | None
     file: str | None
     state: Literal["ok", "broken", "failing"]
-    """`broken` does not load; `failing` does, and went wrong in the daemon."""
+    """`broken` does not load, or has no schema; `failing` has, and went wrong in the daemon."""
     reason: str | None
 
 
@@ -160,9 +160,9 @@ class Registry:
         points = [point for point in self._entry_points() if is_within(module, package_of(point))]
         return max(points, key=lambda point: is_within(module, module_of(point)), default=None)
 
-    def listing(self) -> list[PluginInfo]:
-        """Every plugin, loaded to see whether it can be."""
-        return [self._info(point) for point in self._entry_points()]
+    def listing(self, use: Callable[[Transport], object] = Transport.schema) -> list[PluginInfo]:
+        """Every plugin, loaded to see whether it can be. `use` raises BrokenTransport for one that is of none then."""
+        return [self._info(point, use) for point in self._entry_points()]
 
     def _entry_points(self) -> Iterator[EntryPoint]:
         for name in self.names():
@@ -192,10 +192,10 @@ class Registry:
                 raise
             raise broken(point.name, described(problem)) from problem
 
-    def _info(self, point: EntryPoint) -> PluginInfo:
+    def _info(self, point: EntryPoint, use: Callable[[Transport], object]) -> PluginInfo:
         reason = None
         try:
-            self.transport(point.name)
+            use(self.transport(point.name))
         except BrokenTransport as problem:
             reason = problem.message
         return PluginInfo(

@@ -164,6 +164,33 @@ def test_a_plugin_that_does_not_load_is_listed_with_the_reason(shell, site):
     assert "No module named 'nothing_of_that_name'" in reason
 
 
+SCHEMA = 'return {"type": "object", "properties": {"place": {"type": "string"}}, "additionalProperties": False}'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ("raise ValueError('kaput')", "its transport_schema raised ValueError"),
+        ("return {'required': ('place',)}", "$.required: ('place',) is not of type 'array'"),
+        ("return {'properties': {1: {}}}", "$.properties: 1 is no string"),
+        ("return {'$schema': []}", "TypeError: unhashable type: 'list'"),
+    ],
+)
+def test_a_plugin_without_a_schema_is_listed_with_the_reason_that_its_apps_are_told(shell, site, schema, reason):
+    site.install("mute", (PLUGIN % "raise AssertionError").replace(SCHEMA, schema))
+    shell.configure({"theirs": {"transport": "mute", "place": "x"}})
+
+    refused = shell("theirs", "x")
+    examined = shell("doctor")
+
+    assert 4 == refused.returncode
+    assert reason in refused.stderr
+    assert "broken" == row_of(shell, "mute")[3]
+    assert reason in row_of(shell, "mute")[4]
+    assert reason in examined.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "told"),

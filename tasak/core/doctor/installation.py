@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
+from tasak.core.app_options import options_of
 from tasak.core.doctor.finding import Finding
 from tasak.transports.registry import Registry
 
@@ -48,8 +49,8 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def of_plugins(registry: Registry) -> Iterator[Finding]:
-    """The transports that do not load. Loading them runs their code, as their first call would."""
-    for each in registry.listing():
+    """The transports that cannot be used. Loading them runs their code, as their first call would."""
+    for each in registry.listing(options_of):
         if each.state == "broken":
             yield Finding("plugin", each.reason or f"the transport {each.name!r} does not load", mends(each.file))
 
