@@ -62,6 +62,8 @@ BROKEN = [
     # Options
     ("its_schema_is_a_json_schema_that_describes_every_option", with_schema(type=5), BrokenTransport),
     ("its_schema_is_a_json_schema_that_describes_every_option", with_option(type="string"), AssertionError),
+    ("its_schema_is_a_json_schema_that_describes_every_option", with_schema(properties={"more": True}), AssertionError),
+    ("its_options_have_names_that_are_not_taken", with_schema(properties={"description": {}}), AssertionError),
     ("its_schema_says_of_every_option_what_it_may_be", with_option(description="Whatever"), AssertionError),
     ("its_schema_refuses_an_option_that_it_does_not_know", with_schema(additionalProperties=True), Failed),
     # Opening
@@ -176,6 +178,14 @@ class Patient(Hurried):
 
 class Lacking(Patient):
     lacks: ClassVar = {"unknown_tool": "it answers whatever it is called"}
+
+
+@pytest.mark.parametrize("promise", [promise for promise in PROMISES if "schema" in promise or "options" in promise])
+async def test_one_without_options_keeps_what_is_promised_of_them(tmp_path, promise):
+    plugin = broken.Sound()
+    plugin.schema = {"type": "object", "additionalProperties": False}
+
+    await getattr(Patient(plugin, tmp_path), promise)()
 
 
 @pytest.mark.parametrize("promise", PROMISES)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from jsonschema.validators import Draft202012Validator, validator_for
 
+from tasak.core.app_definition import COMMON_KEYS
 from tasak.core.app_options import TransportOptions
 from tasak.errors import BadConfig
 from tasak.testing.promises.case import ContractCase
@@ -13,16 +14,27 @@ from tasak.testing.promises.case import ContractCase
 KINDS: tuple[Any, ...] = (None, True, 1, 1.5, "text", [], {})
 
 
+# The keys that every app has; a transport may only say more of what is under `tools`.
+TAKEN = COMMON_KEYS - {"tools"}
+
+
 class OptionPromises(ContractCase):
     async def test_its_schema_is_a_json_schema_that_describes_every_option(self) -> None:
         async with self.stage() as stage:
             schema = stage.transport.schema()
 
         TransportOptions(stage.transport.name, schema)
-        undescribed = [name for name, described in schema["properties"].items() if not described.get("description")]
+        options = schema.get("properties", {})
+        described = [name for name, said in options.items() if isinstance(said, dict) and said.get("description")]
 
-        assert schema["type"] == "object"
-        assert undescribed == []
+        assert schema.get("type") == "object"
+        assert [*options] == described
+
+    async def test_its_options_have_names_that_are_not_taken(self) -> None:
+        async with self.stage() as stage:
+            options = stage.transport.schema().get("properties", {})
+
+        assert sorted(TAKEN.intersection(options)) == []
 
     async def test_its_schema_says_of_every_option_what_it_may_be(self) -> None:
         async with self.stage() as stage:
@@ -31,7 +43,7 @@ class OptionPromises(ContractCase):
         validator = validator_for(schema, default=Draft202012Validator)(schema)
         anything = [
             name
-            for name, described in schema["properties"].items()
+            for name, described in schema.get("properties", {}).items()
             if all(validator.evolve(schema=described).is_valid(kind) for kind in KINDS)
         ]
 
