@@ -4,14 +4,14 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import pluggy
 
@@ -87,29 +87,52 @@ class Transport:
 
         Raises:
             BadConfig: the options do not say it.
-            BrokenTransport: the plugin raised something else.
+            BrokenTransport: the plugin raised something else, or answered with no names.
         """
         try:
-            return self._hooks["parts"](options=options) or ()
+            names = self._hooks["parts"](options=options)
         except TasakError:
             raise
         except BaseException as problem:
             if is_ctrl_c(problem):
                 raise
             raise broken(self.name, f"its parts raised {kind(problem)}") from problem
+        if inspect.iscoroutine(names):
+            names.close()
+        if not are_names(found := () if names is None else names):
+            raise broken(self.name, f"its parts answered {type(names).__name__} instead of the names of apps")
+        return tuple(found)
 
     @property
     def has_login(self) -> bool:
         return bool(self._hooks["login"].get_hookimpls())
 
     async def login(self, app: AppConfig, host: Host, *, opens_browser: bool) -> None:
-        await self._run("login", app=app, host=host, opens_browser=opens_browser)
+        await self._sign_in("login", app=app, host=host, opens_browser=opens_browser)
 
     async def login_status(self, app: AppConfig, host: Host) -> Mapping[str, Any]:
-        return await self._run("login_status", app=app, host=host) or {}
+        known = await self._sign_in("login_status", app=app, host=host) or {}
+        if not isinstance(known, Mapping):
+            raise failed(self.name, f"its login_status answered {type(known).__name__} instead of a dict")
+        return known
 
     async def logout(self, app: AppConfig, host: Host) -> bool:
-        return bool(await self._run("logout", app=app, host=host))
+        return bool(await self._sign_in("logout", app=app, host=host))
+
+    async def _sign_in(self, hook: str, **given: Any) -> Any:
+        """What the hook answers.
+
+        Raises:
+            TasakError: as the hook raised it, or BrokenTransport for what it should not have raised.
+        """
+        try:
+            return await self._run(hook, **given)
+        except TasakError:
+            raise
+        except Misbehaved as problem:
+            raise failed(self.name, str(problem)) from problem
+        except Exception as problem:
+            raise failed(self.name, f"its {hook} raised {kind(problem)}") from problem
 
     async def _run(self, hook: str, **given: Any) -> Any:
         try:
@@ -227,6 +250,17 @@ def hooks_of(module: ModuleType, name: str) -> Mapping[str, pluggy.HookCaller]:
 
 def broken(name: str, reason: str) -> BrokenTransport:
     return BrokenTransport(f"the transport {name!r} cannot be used: {reason}", fix="see `tasak plugins`")
+
+
+def failed(name: str, deed: str) -> BrokenTransport:
+    """It can be used, and did in the process of a command what it should not have."""
+    return BrokenTransport(f"the transport {name!r} failed: {deed}", fix="`tasak --debug …` shows where")
+
+
+def are_names(answer: object) -> TypeGuard[Collection[str]]:
+    if not isinstance(answer, Collection) or isinstance(answer, str):
+        return False
+    return all(isinstance(each, str) for each in answer)
 
 
 def described(problem: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasak.core.host import AppHost
-from tasak.errors import BadConfig, BrokenTransport
+from tasak.errors import BadConfig, BrokenTransport, SignInNeeded
 from tasak.plugin import AppConfig
 from tasak.transports.registry import GROUP, PluginInfo, Registry, Transport
 from tests.transports.hosts import lone_host
@@ -365,6 +365,80 @@ def test_a_schema_that_is_none_is_refused(site, body, reason):
         transport.schema()
 
     assert f"the transport 'bad' cannot be used: {reason}" == raised.value.message
+
+
+@pytest.mark.parametrize(("answer", "kind"), [("5", "int"), ("'one'", "str"), ("['one', 2]", "list")])
+def test_parts_that_are_no_names_are_refused(site, answer, kind):
+    source = f"{PLAIN}\n@hookimpl\ndef parts(options): return {answer}\n"
+    transport = Registry([site.plugin("bad", source)]).transport("bad")
+
+    with pytest.raises(BrokenTransport, match=f"its parts answered {kind} instead of the names of apps"):
+        transport.parts({})
+
+
+def test_parts_that_would_have_to_be_awaited_are_refused(site):
+    source = f"{PLAIN}\n@hookimpl\nasync def parts(options): return []\n"
+    transport = Registry([site.plugin("bad", source)]).transport("bad")
+
+    with pytest.raises(BrokenTransport, match="its parts answered coroutine instead of the names of apps"):
+        transport.parts({})
+
+
+SIGN_IN = (
+    PLAIN
+    + """
+@hookimpl
+async def login(app): {0}
+
+@hookimpl
+def login_status(app): {0}
+
+@hookimpl
+def logout(app): {0}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "deed"),
+    [
+        ("raise ValueError('secret')", "its {} raised ValueError"),
+        ("raise SystemExit(3)", "its {} wanted to end the process"),
+    ],
+)
+async def test_what_a_sign_in_should_not_raise_is_the_plugins(site, host, body, deed):
+    source = SIGN_IN.replace("{0}", body)
+    transport = Registry([site.plugin("bad", source)]).transport("bad")
+    told = []
+
+    for work in (
+        transport.login(APP, host, opens_browser=True),
+        transport.login_status(APP, host),
+        transport.logout(APP, host),
+    ):
+        with pytest.raises(BrokenTransport) as raised:
+            await work
+        told.append(raised.value.message)
+
+    hooks = ("login", "login_status", "logout")
+    assert [f"the transport 'bad' failed: {deed.format(hook)}" for hook in hooks] == told
+
+
+async def test_what_is_known_of_a_sign_in_is_a_mapping(site, host):
+    transport = Registry([site.plugin("bad", SIGN_IN.replace("{0}", "return 'yes'"))]).transport("bad")
+
+    with pytest.raises(BrokenTransport, match="its login_status answered str instead of a dict"):
+        await transport.login_status(APP, host)
+
+
+async def test_a_sign_in_that_is_refused_is_told_as_it_was(site, host):
+    source = SIGN_IN.replace("{0}", "raise SignInNeeded('nobody came')").replace(
+        "import hookimpl", "import SignInNeeded, hookimpl"
+    )
+    transport = Registry([site.plugin("good", source)]).transport("good")
+
+    with pytest.raises(SignInNeeded, match="nobody came"):
+        await transport.login(APP, host, opens_browser=True)
 
 
 async def test_an_interrupt_in_a_loop_is_the_plugins(site):
