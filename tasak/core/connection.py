@@ -5,21 +5,19 @@ closing belong to one task (anyio's cancel scopes). Everyone else only awaits re
 """
 
 import asyncio
-import contextlib
-import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
 
 from tasak.core import connect_failures
 from tasak.core.app import App
 from tasak.core.clock import Clock
+from tasak.core.containment import checked, contained
 from tasak.core.era import AnotherEra
 from tasak.core.host import AppHost
 from tasak.core.tool_cache import ToolCache
 from tasak.errors import BackingOff, ConnectTimedOut, NotExecuted, OutcomeUnknown, ServerError, SignInNeeded, TasakError
-from tasak.failure import Misbehaved, kind
+from tasak.failure import kind
 from tasak.plugin import Era, Session, SpeaksAnother
 from tasak.transports.registry import Transport
 
@@ -34,11 +32,6 @@ SIGN_IN_TIMEOUT = 300.0
 CLOSE_TIMEOUT = 8.0
 # A plugin that does not even end when it is cancelled is left where it hangs.
 CANCEL_GRACE = 1.0
-
-# What the pool asks of a session.
-SESSION = ("ended", "last_words", "pid", "protocol_version", "request", "server_info")
-
-Result = TypeVar("Result")
 
 
 class State(StrEnum):
@@ -150,7 +143,7 @@ class Connection:
         """What the peer wrote on stderr lately, as far as the plugin tells."""
         try:
             return [str(line) for line in self.session.last_words()] if self.session else ()
-        except Exception as problem:
+        except BaseException as problem:  # in a loop, nobody else means to end it so
             self._host.log.exception("last words")
             self.blame(f"failed with {kind(problem)} in last_words")
             return ()
@@ -364,71 +357,6 @@ class Connection:
 
     def _timed_out(self) -> ConnectTimedOut:
         return connect_failures.timed_out(self.app, self._host.last_words())
-
-
-async def contained(work: Callable[..., Awaitable[Result]], *given: Any, **how: Any) -> Result:
-    """What plugin code gives. What it must not raise, since that ends tasks and processes, becomes `Misbehaved`."""
-    try:
-        return await work(*given, **how)
-    except (Exception, GeneratorExit) as problem:
-        if not is_of_a_kind(problem):
-            raise Misbehaved(f"it raised {kind(problem)}, which says nothing of the outcome") from problem
-        raise
-    except BaseException as problem:
-        if isinstance(problem, asyncio.CancelledError) and is_being_cancelled():
-            raise
-        raise Misbehaved(f"it raised {kind(problem)}") from problem
-
-
-def is_of_a_kind(problem: BaseException) -> bool:
-    """Whether it can be reported: of our own errors, the root of all has neither code nor outcome."""
-    return not isinstance(problem, TasakError) or hasattr(problem, "code")
-
-
-def is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def checked(session: Session, close: Callable[[Session], Awaitable[None]]) -> Session:
-    """What the plugin gave, if it is a session. What is none is closed: it may hold something.
-
-    Raises:
-        Misbehaved: it lacks something, or has something else than it should.
-    """
-    if problem := unfit(session):
-        with contextlib.suppress(Exception):
-            await close(session)
-        raise Misbehaved(f"its connect answered {type(session).__name__}, {problem}")
-    return session
-
-
-def unfit(session: Session) -> str | None:
-    """What makes it none."""
-    if missing := [name for name in SESSION if not hasattr(session, name)]:
-        return f"which has no {', '.join(missing)}"
-    return next((f"whose {name} is {wrong}" for name, wrong, fits in members_of(session) if not fits), None)
-
-
-def members_of(session: Session) -> Iterator[tuple[str, str, bool]]:
-    """What it has: each member's name, what it is where it does not fit, and whether it fits."""
-    pid: object = session.pid
-    version: object = session.protocol_version
-    info: object = session.server_info
-    yield "ended", "no asyncio.Event", isinstance(session.ended, asyncio.Event)
-    yield "last_words", "no method", callable(session.last_words)
-    yield "pid", "neither a process id nor None", pid is None or (isinstance(pid, int) and pid > 0)
-    yield "protocol_version", "neither a string nor None", version is None or isinstance(version, str)
-    yield "request", "no method", callable(session.request)
-    yield "server_info", "neither a JSON object nor None", info is None or (isinstance(info, Mapping) and is_json(info))
-
-
-def is_json(value: Mapping[str, Any]) -> bool:
-    try:
-        json.dumps(dict(value), allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
 
 
 def unheard_future() -> "asyncio.Future[Session]":

@@ -12,8 +12,9 @@ from tasak.core import policy
 from tasak.core.app import App
 from tasak.core.arguments import ArgumentReader, place_of
 from tasak.core.clock import Clock, since_boot
-from tasak.core.connection import Connection, contained
+from tasak.core.connection import Connection
 from tasak.core.connection_manager import ConnectionManager, Lease
+from tasak.core.containment import contained
 from tasak.core.listed import Listed, Tool, as_tools, by_name
 from tasak.core.nearest import nearest
 from tasak.core.schema import TooMuch, weight

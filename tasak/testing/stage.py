@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tasak.core.app import App
-from tasak.core.connection import checked
+from tasak.core.containment import checked
 from tasak.core.era import AnotherEra
 from tasak.core.gateway import Gateway
 from tasak.core.host import AppHost

@@ -239,7 +239,7 @@ class Session:
         self.__dict__.update(members)
 
     def last_words(self):
-        raise KeyError("no words")
+        raise SystemExit("no words")
 
     async def request(self, method, params=None, *, timeout, on_progress=None):
         if method == "tools/list":
@@ -307,7 +307,7 @@ def test_last_words_that_fail_change_nothing_of_what_is_told(shell, site):
         lost.stderr,
     )
     assert 0 == pinged.returncode
-    assert "failed with KeyError in last_words" in row_of(shell, "unfit")[4]
+    assert "failed with SystemExit in last_words" in row_of(shell, "unfit")[4]
 
 
 PLACES = ("connect", "list", "request", "ping", "close", "task", "thread")
