@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,13 @@ from tasak.cli.asked import Asked
 from tasak.cli.daemon_road import DaemonRoad, where
 from tasak.cli.options import with_json
 from tasak.client import client
-from tasak.errors import NotExecuted
+from tasak.errors import NotExecuted, ServerError
 from tasak.inert import inert
 from tasak.paths import StateDir
+from tasak.request import Request
 from tasak.wire import JSON, PROMETHEUS
 
-# A deep ping of many connections at once is bounded by the daemon; opening one, by init_timeout.
+# A deep ping of many connections at once is bounded by the daemon.
 PING_TIMEOUT = 120.0
 
 
@@ -29,12 +31,15 @@ PING_TIMEOUT = 120.0
 @click.pass_obj
 def ping(asked: Asked, app: str, deep: bool, start: bool) -> int:
     """Say how an app's connections are. Exits 0 if they are well, else 4."""
+    # What stands here is an app, whatever our own words are.
+    asked.is_exact = True
     request = asked.request(app)
-    query = where(request.cwd, request.env, deep=word(deep), start=word(start))
     road = DaemonRoad(asked, StateDir.of_user(), starts=start)
     # One that hangs does not answer this either, and is waited for much shorter than a server.
     road.ask("GET", "/health")
-    found = road.ask("GET", f"/apps/{client.as_segment(app)}/ping{query}", accepted=(200, 503), timeout=PING_TIMEOUT)
+    if start and not is_connected(pinged(road, request, deep=False)):
+        connect(road, request)
+    found = pinged(road, request, deep=deep)
     if asked.wants_json:
         output.print_json(found)
     else:
@@ -110,6 +115,24 @@ def plugins(asked: Asked) -> int:
     else:
         output.print_table(names, [tuple(text(getattr(each, name)) for name in names) for each in found])
     return 0
+
+
+def pinged(road: DaemonRoad, request: Request, *, deep: bool) -> Mapping[str, Any]:
+    query = where(request.cwd, request.env, deep=word(deep))
+    path = f"/apps/{client.as_segment(request.app)}/ping{query}"
+    found: Mapping[str, Any] = road.ask("GET", path, accepted=(200, 503), timeout=PING_TIMEOUT)
+    return found
+
+
+def is_connected(found: Mapping[str, Any]) -> bool:
+    """Whether there is a connection, and not the failure of one alone."""
+    return any("id" in each for each in found["connections"])
+
+
+def connect(road: DaemonRoad, request: Request) -> None:
+    """Have the app's tools listed, which opens a connection with all that the caller's environment says of it."""
+    with suppress(ServerError):  # it is connected, then
+        output.notices(road.list_tools(request)["notices"])
 
 
 def of_the_daemon(asked: Asked) -> Mapping[str, str]:

@@ -101,7 +101,7 @@ class App:
             yield from part.whole()
 
 
-def is_same(some: App, other: App) -> bool:
+def is_same(some: App, other: App | Definition) -> bool:
     """Whether the same file defines both: another project's app may have the same name."""
     return (some.name, some.file) == (other.name, other.file)
 

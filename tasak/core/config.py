@@ -103,8 +103,7 @@ class Config:
             raise BadConfig(
                 f"{definition.where}: it calls itself: {' → '.join((*within, name))}", fix="take one of these steps out"
             )
-        if definition.common.disabled:
-            raise Denied(f"{definition.where}: it is disabled", fix="remove `disabled: true`")
+        require_enabled(definition)
         settings.require_room(definition.where, definition.common.limits, file.settings)
         whole = app.resolve(
             definition,
@@ -201,6 +200,15 @@ class Config:
         if found is not None and not NAME.fullmatch(found):
             raise settings.malformed(settings.SESSION_VARIABLE, found, NAME_RULE)
         return found
+
+
+def require_enabled(definition: Definition) -> None:
+    """
+    Raises:
+        Denied: calls of the app are refused.
+    """
+    if definition.common.disabled:
+        raise Denied(f"{definition.where}: it is disabled", fix="remove `disabled: true`")
 
 
 def redefined(name: str, file: ConfigFile, farther: AnyFile, standing: Standing) -> Untrusted:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tasak.core import diagnosis
 from tasak.core.app import App, is_same, with_timeout
 from tasak.core.clock import Clock, since_boot
-from tasak.core.config import AppSummary, Config
+from tasak.core.config import AppSummary, Config, require_enabled
 from tasak.core.config_loader import Loader
-from tasak.core.connection import Connection
 from tasak.core.connection_manager import ConnectionManager, Failure, remember
 from tasak.core.host import AppHost
 from tasak.core.keyring import Unread
@@ -192,12 +191,14 @@ class Gateway:
     async def ping(self, request: Request, *, deep: bool, start: bool) -> dict[str, Any]:
         """How the app's connections are: what the pool knows, or with `deep` a real round trip over each.
 
-        `start` opens one where there is none. Raises `UnknownApp` and what opening raises.
+        They may be of callers with other values in their environment: without `start`, nobody's are needed. `start`
+        opens one where there is none. Raises `UnknownApp`, `Denied` where it is disabled, and what opening raises.
         """
-        app = await self._app(request)
-        connections = self._connections_of(app)
+        app = self.config(request.cwd, request.env).definition(request.app)
+        require_enabled(app)
+        connections = [each for each in self.manager if is_same(each.app, app)]
         if start and not connections:
-            async with self.manager.lease(app) as lease:
+            async with self.manager.lease(await self._app(request)) as lease:
                 connections = [lease.connection]
         if deep:
             reports = await diagnosis.probe(connections, self._clock)
@@ -339,9 +340,6 @@ class Gateway:
         is_there = self._loader.still_defines
         failures = self.manager.failures
         return [each for each in failures if is_there(each.app.name, each.app.file, so=each.app.source.raw)]
-
-    def _connections_of(self, app: App) -> list[Connection]:
-        return [each for each in self.manager if is_same(each.app, app)]
 
     async def _app(self, request: Request) -> App:
         while True:

@@ -344,6 +344,22 @@ async def test_a_ping_shows_no_failure_of_another_projects_app(pool):
     assert ["ready"] == [each["state"] for each in answer["connections"]]
 
 
+async def test_a_ping_needs_no_value_of_those_who_call(pool):
+    pool.configure(env={"TOKEN": "${TOKEN}"})
+    await soon(pool.gateway.call(request(pool, tool="counter", arguments={}, env={"TOKEN": "s3cret"})))
+
+    answer = await soon(pool.gateway.ping(request(pool, env={}), deep=True, start=True))
+
+    assert answer["ok"]
+
+
+async def test_a_disabled_app_cannot_be_pinged(pool):
+    pool.configure(disabled=True)
+
+    with pytest.raises(Denied):
+        await ping(pool)
+
+
 async def test_an_unknown_app_cannot_be_pinged(pool):
     pool.define()
 
