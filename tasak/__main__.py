@@ -1,5 +1,6 @@
 """The command `tasak`: the hot path first, then the full CLI with what that left. The only place that knows both."""
 
+import os
 import sys
 
 from tasak.client import fast
@@ -33,7 +34,9 @@ def finish(left: fast.Handover, launcher: "Launcher") -> "NoReturn":
     # Lazy: a warm call ends before.
     from tasak.cli.main import main as full
 
-    sys.exit(full(sys.argv[1:], left, launcher))
+    status = full(sys.argv[1:], left, launcher)
+    # A thread of a plugin's would have the shell wait for it.
+    os._exit(status)
 
 
 if __name__ == "__main__":

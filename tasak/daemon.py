@@ -26,6 +26,7 @@ from tasak.errors import BadConfig, DaemonAway, TasakError
 from tasak.failure import of_loop, of_thread
 from tasak.importing import load, load_all
 from tasak.locking import has_locked_by
+from tasak.loop import run_loop
 from tasak.paths import StateDir, open_private, write_private
 from tasak.wire import BACKLOG, DRAIN
 
@@ -94,7 +95,7 @@ def run(state: StateDir, *, announce: Callable[[], None], log_level: str | None 
     threading.excepthook = of_thread
     has_log = threading.Event()
     spare_threads()
-    asyncio.run(serve(state, listening, announce, functools.partial(warm_up, state, early, has_log)))
+    run_loop(serve(state, listening, announce, functools.partial(warm_up, state, early, has_log)))
     has_log.wait(LOG_PATIENCE)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tasak.cli import output
 from tasak.core.gateway import Gateway, silent_sign_in
 from tasak.failure import of_thread
+from tasak.loop import run_loop
 from tasak.paths import StateDir
 from tasak.plugin import Progress, SignIn
 from tasak.request import Reply, Request
@@ -82,7 +83,7 @@ class Direct:
                 await self._timed("close", gateway.shut_down())
 
         try:
-            return asyncio.run(whole())
+            return run_loop(whole())
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from tasak.core import connect_failures
 from tasak.core.app import App
 from tasak.core.clock import Clock
-from tasak.core.containment import checked, contained
+from tasak.core.containment import apart, checked, contained
 from tasak.core.era import AnotherEra
 from tasak.core.host import AppHost
 from tasak.core.tool_cache import ToolCache
@@ -161,7 +161,7 @@ class Connection:
 
     async def ping(self) -> None:
         """Make a round trip to the peer."""
-        await contained(self._transport.ping, await self.ready())
+        await apart(self.blame, self._transport.ping, await self.ready())
 
     async def is_alive(self) -> bool:
         """Whether the peer answers a ping within `CHECK_TIMEOUT`; asked once, however many want to know."""

@@ -13,6 +13,9 @@ from tasak.plugin import Session
 # What the pool asks of a session.
 SESSION = ("ended", "last_words", "pid", "protocol_version", "request", "server_info")
 
+# Cancelling tells the peer; what swallows it is left where it hangs.
+CANCEL_GRACE = 1.0
+
 Result = TypeVar("Result")
 
 
@@ -28,6 +31,23 @@ async def contained(work: Callable[..., Awaitable[Result]], *given: Any, **how: 
         if isinstance(problem, asyncio.CancelledError) and is_being_cancelled():
             raise
         raise Misbehaved(f"it raised {kind(problem)}") from problem
+
+
+async def apart(
+    blame: Callable[[str], None], work: Callable[..., Awaitable[Result]], *given: Any, **how: Any
+) -> Result:
+    """The same, in a task of its own: who is cancelled need not wait for plugin code that goes on all the same."""
+    task = asyncio.create_task(contained(work, *given, **how))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        # How it ends is no news any more.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task.cancel()
+        _, hanging = await asyncio.wait([task], timeout=CANCEL_GRACE)
+        if hanging:
+            blame("goes on where it is cancelled")
+        raise
 
 
 def is_of_a_kind(problem: BaseException) -> bool:

@@ -14,7 +14,7 @@ from tasak.core.arguments import ArgumentReader, place_of
 from tasak.core.clock import Clock, since_boot
 from tasak.core.connection import Connection
 from tasak.core.connection_manager import ConnectionManager, Lease
-from tasak.core.containment import contained
+from tasak.core.containment import apart
 from tasak.core.listed import Listed, Tool, as_tools, by_name
 from tasak.core.nearest import nearest
 from tasak.core.schema import TooMuch, weight
@@ -344,7 +344,7 @@ async def fetch_tools(lease: Lease) -> Listed:
 async def ask_peer(lease: Lease, method: str, params: Mapping[str, Any] | None, **how: Any) -> dict[str, Any]:
     """The session's answer. It is plugin code: whatever else comes out of it than an error of ours, it may have run."""
     try:
-        answer = await contained(lease.session.request, method, params, **how)
+        answer = await apart(lease.connection.blame, lease.session.request, method, params, **how)
     except TasakError:
         raise
     except Exception as problem:

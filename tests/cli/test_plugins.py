@@ -104,6 +104,13 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @classmethod
+    def on_path_of(cls, shell: Shell) -> "Site":
+        folder = shell.home / "site"
+        folder.mkdir()
+        shell.env["PYTHONPATH"] = str(folder)
+        return cls(folder)
+
     def install(self, name: str, code: str) -> None:
         module = f"plugin_{name}"
         (self.folder / f"{module}.py").write_text(code)
@@ -121,10 +128,7 @@ def shell() -> Iterator[Shell]:
 
 @pytest.fixture
 def site(shell: Shell) -> Site:
-    folder = shell.home / "site"
-    folder.mkdir()
-    shell.env["PYTHONPATH"] = str(folder)
-    return Site(folder)
+    return Site.on_path_of(shell)
 
 
 def row_of(shell: Shell, name: str) -> list[str]:
