@@ -63,6 +63,14 @@ def text(name: str, value: Any) -> str:
     return value
 
 
+def path(name: str, value: str) -> str:
+    if not value:
+        raise BadRequest(f"no {name} is named: {name!r} is empty")
+    if not are_of_the_system([value]):
+        raise BadRequest(f"the field {name!r} is not a path")
+    return value
+
+
 def folder(name: str, value: Any) -> Path:
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value or not are_of_the_system([value]):
         raise BadRequest(f"the field {name!r} is not an absolute path")

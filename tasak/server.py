@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -360,10 +361,12 @@ QUERIES = {(route.method, route.path): frozenset(route.query) for route in ROUTE
 
 
 def of_query(request: web.Request, app: str) -> Request:
-    folder = request.query.get("cwd")
+    # Not `request.query`, which leaves bytes that are not UTF-8 as they are quoted.
+    query = dict(parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True, errors="surrogateescape"))
+    folder = query.get("cwd")
     env = dict(os.environ)
-    if (config := request.query.get("config")) is not None:
-        env[CONFIG_VARIABLE] = bodies.text("config", config)
+    if (config := query.get("config")) is not None:
+        env[CONFIG_VARIABLE] = bodies.path("config", config)
     return Request(app=app, cwd=home() if folder is None else bodies.folder("cwd", folder), env=env)
 
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 import aiohttp
 import pytest
@@ -246,6 +246,17 @@ async def test_the_apps_of_one_file_are_listed_alone(face):
 @pytest.mark.parametrize("folder", ["here", "../there", "%00", "/a%00b"])
 async def test_a_folder_that_is_no_absolute_path_is_refused(face, folder):
     assert (400, "bad_request") == (await face.get(f"/apps?cwd={folder}")).refusal
+
+
+async def test_a_folder_or_a_file_whose_name_is_not_utf_8_is_named_byte_by_byte(face):
+    folder = face.home / os.fsdecode(b"\xff+ %20")
+    folder.mkdir()
+    config = face.configure({"odd": FAST_APP}, folder).rename(folder / os.fsdecode(b"\xfe.yaml"))
+    query = urlencode({"cwd": folder, "config": config}, errors="surrogateescape")
+
+    listed = (await face.get(f"/apps?{query}")).json["apps"]
+
+    assert [("demo", None), ("odd", str(config))] == [(each["name"], each["file"]) for each in listed]
 
 
 async def test_what_is_wrong_with_a_file_is_told_beside_the_apps_that_work(face):

@@ -14,7 +14,7 @@ from tasak.cli.asked import Asked, is_set
 from tasak.client import client, launcher, native, replacer, stopper
 from tasak.client.patience import Watch
 from tasak.errors import BadConfig, DaemonAway, OutcomeUnknown, VersionSkew, with_call_id
-from tasak.paths import StateDir
+from tasak.paths import StateDir, home
 from tasak.request import Reply, Request
 from tasak.wire import CONTINUE_TIMEOUT
 
@@ -156,11 +156,18 @@ def refuse_if_unwanted(state: StateDir) -> None:
 
 
 def where(cwd: Path | None, env: Mapping[str, str], **more: str) -> str:
-    """A query that says where the caller stands."""
+    """A query that says where the caller stands. What is not UTF-8 of it is there byte by byte.
+
+    Raises:
+        BadConfig: it stands nowhere, and `TASAK_CONFIG` is relative.
+    """
     fields = {"cwd": os.fspath(cwd)} if cwd else {}
-    if config := env.get("TASAK_CONFIG"):
-        fields["config"] = os.path.abspath(os.path.expanduser(config))
-    return "?" + urlencode({**fields, **more})
+    if named := env.get("TASAK_CONFIG"):
+        # Lazy: few callers name one.
+        from tasak.core.config_walk import named_path
+
+        fields["config"] = os.fspath(named_path(named, cwd, home()))
+    return "?" + urlencode({**fields, **more}, errors="surrogateescape")
 
 
 def show_progress(progress: Mapping[str, Any]) -> None:

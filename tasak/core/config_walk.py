@@ -39,7 +39,7 @@ class Walk:
     def candidates(self, cwd: Path | None, named: str | None) -> list[str]:
         """Every path at which `files` looks for the same caller, whether anything is there or not."""
         if named:
-            return [str(self._path_of(named, cwd)), str(self.state_config)]
+            return [str(named_path(named, cwd, self._home)), str(self.state_config)]
         folders = up_from(os.path.abspath(cwd)) if cwd is not None else ()
         return [*(f"{folder}/{name}" for folder in folders for name in NAMES), str(self.state_config)]
 
@@ -65,16 +65,8 @@ class Walk:
         """The user's own file, from home."""
         return self._reader.read(self.state_config, self._home, is_users_own=True)
 
-    def _path_of(self, named: str, cwd: Path | None) -> Path:
-        path = Path(f"{self._home}{named[1:]}" if named.startswith("~/") else named)
-        if path.is_absolute():
-            return path
-        if cwd is None:
-            raise BadConfig(f"TASAK_CONFIG is {named!r}, and there is no working directory", fix="name it absolutely")
-        return Path(os.path.abspath(cwd / path))
-
     def _named(self, named: str, cwd: Path | None) -> AnyFile:
-        path = self._path_of(named, cwd)
+        path = named_path(named, cwd, self._home)
         found = self.defining(path)
         if found is None:
             raise BadConfig(f"TASAK_CONFIG names {path}, which is not there", fix="mend it or unset it")
@@ -100,6 +92,20 @@ class Walk:
             return path == self.state_config or os.path.samefile(path, self.state_config)
         except (OSError, ValueError):
             return False
+
+
+def named_path(named: str, cwd: Path | None, home: Path) -> Path:
+    """The file that `TASAK_CONFIG` names so.
+
+    Raises:
+        BadConfig: it is relative, and there is no working directory.
+    """
+    path = Path(f"{home}{named[1:]}" if named.startswith("~/") else named)
+    if path.is_absolute():
+        return path
+    if cwd is None:
+        raise BadConfig(f"TASAK_CONFIG is {named!r}, and there is no working directory", fix="name it absolutely")
+    return Path(os.path.abspath(cwd / path))
 
 
 def up_from(folder: str) -> Iterator[str]:

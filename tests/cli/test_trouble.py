@@ -215,6 +215,29 @@ def test_a_working_directory_that_is_gone_is_no_obstacle(shell: Shell, witness: 
     assert (0, "hello\n") == (done.returncode, done.stdout)
 
 
+@pytest.mark.parametrize("command", ["", " ping fast", " daemon status"])
+def test_without_a_working_directory_a_relative_config_is_told_and_no_bug(shell: Shell, command: str) -> None:
+    gone = shell.home / "gone"
+    gone.mkdir()
+    shell("daemon", "start")
+
+    done = shell.script(f"cd {gone}; rmdir {gone}; tasak{command}", TASAK_CONFIG="mine.yaml")
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("tasak: TASAK_CONFIG is 'mine.yaml', and there is no working directory\n")
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_one_as_any(shell: Shell) -> None:
+    folder = shell.home / os.fsdecode(b"\xff")
+    folder.mkdir()
+    shell.configure({"odd": FAST_APP}, folder)
+    shell("odd", "echo", "--text", "hello", cwd=folder)
+
+    assert ["demo", "odd"] == [line.split()[0] for line in shell(cwd=folder).stdout.splitlines()]
+    assert 0 == shell("ping", "odd", cwd=folder).returncode
+    assert 0 == shell("daemon", "status", cwd=folder).returncode
+
+
 def test_a_state_folder_that_cannot_be_written_means_direct_calls(shell: Shell, witness: Witness) -> None:
     """As root everything can be written: a file in the folder's place does it for everyone."""
     (shell.home / ".tasak" / "tasak.yaml").rename(shell.home / "tasak.yaml")
