@@ -12,7 +12,7 @@ import click
 from tasak.cli import output
 from tasak.cli.asked import Asked
 from tasak.cli.daemon_road import DaemonRoad
-from tasak.cli.options import with_json
+from tasak.cli.options import APP_NAME, with_json
 from tasak.errors import NotExecuted, TasakError
 from tasak.paths import StateDir
 
@@ -31,7 +31,7 @@ def auth() -> None:
 
 
 @auth.command()
-@click.argument("app")
+@click.argument("app", type=APP_NAME)
 @click.option("--no-browser", is_flag=True, help="Print the address, and take the callback's from stdin.")
 @with_json
 @click.pass_obj
@@ -53,7 +53,7 @@ def login(asked: Asked, app: str, no_browser: bool) -> int:
 
 
 @auth.command()
-@click.argument("app", required=False)
+@click.argument("app", type=APP_NAME, required=False)
 @with_json
 @click.pass_obj
 def status(asked: Asked, app: str | None) -> int:
@@ -74,7 +74,7 @@ def status(asked: Asked, app: str | None) -> int:
 
 
 @auth.command()
-@click.argument("app")
+@click.argument("app", type=APP_NAME)
 @with_json
 @click.pass_obj
 def logout(asked: Asked, app: str) -> int:

@@ -11,7 +11,7 @@ import click
 from tasak.cli import output
 from tasak.cli.asked import Asked
 from tasak.cli.daemon_road import DaemonRoad, where
-from tasak.cli.options import with_json
+from tasak.cli.options import APP_NAME, with_json
 from tasak.client import client
 from tasak.errors import NotExecuted, ServerError
 from tasak.inert import inert
@@ -24,7 +24,7 @@ PING_TIMEOUT = 120.0
 
 
 @click.command()
-@click.argument("app")
+@click.argument("app", type=APP_NAME)
 @click.option("--deep", is_flag=True, help="Make a real round trip to the server.")
 @click.option("--start", is_flag=True, help="Open a connection if there is none.")
 @with_json

@@ -8,7 +8,7 @@ import click
 
 from tasak.cli import output
 from tasak.cli.asked import Asked
-from tasak.cli.options import with_json
+from tasak.cli.options import APP_NAME, with_json
 from tasak.errors import BadArguments, BadConfig, TasakError, ToolChanged
 from tasak.paths import StateDir
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("app", required=False)
+@click.argument("app", type=APP_NAME, required=False)
 @click.option("--check", "only_check", is_flag=True, help="Accept nothing; exit 8 if something differs.")
 @with_json
 @click.pass_obj

@@ -23,6 +23,18 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+class AppName(click.types.StringParamType):
+    """A word that names an app: not an empty one, which would mean every app, or a route that is not there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("an empty word names no app.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+APP_NAME = AppName()
+
+
 def with_json(command: Command) -> Command:
     """`--json` behind the command's name, too."""
 

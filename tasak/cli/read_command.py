@@ -6,13 +6,13 @@ import click
 
 from tasak.cli.apps import call_tool, list_tools
 from tasak.cli.asked import Asked
-from tasak.cli.options import with_json
+from tasak.cli.options import APP_NAME, with_json
 from tasak.errors import BadArguments
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @with_json
-@click.argument("app", metavar="APP")
+@click.argument("app", metavar="APP", type=APP_NAME)
 @click.argument("words", metavar="[TOOL …]", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def read(asked: Asked, app: str, words: Sequence[str]) -> int:
