@@ -11,7 +11,7 @@ from tasak.cli.asked import Asked, is_set, working_directory
 from tasak.cli.daemon_road import DaemonRoad, where
 from tasak.cli.log_lines import log_lines
 from tasak.cli.options import Command, Seconds, with_json
-from tasak.client import launcher, start_failures, stopper
+from tasak.client import client, launcher, start_failures, stopper
 from tasak.errors import DaemonAway
 from tasak.inert import inert
 from tasak.paths import StateDir
@@ -143,9 +143,14 @@ def started(asked: Asked, log_level: str | None) -> int:
     with launcher.using(state):
         state.enable()
     stopper.let_it_leave(state)
-    connection = launcher.connect(state) or launcher.start(state, log_level=log_level, is_asked_for=True)
-    pid = stopper.listener_pid(connection)
-    connection.close()
+    if connection := launcher.connect(state):
+        pid = stopper.listener_pid(connection)
+        # One that hangs takes connections, too.
+        client.ask(connection, "GET", "/health")
+    else:
+        connection = launcher.start(state, log_level=log_level, is_asked_for=True)
+        pid = stopper.listener_pid(connection)
+        connection.close()
     if asked.wants_json:
         output.print_json({"running": True, "pid": pid})
     else:

@@ -96,6 +96,13 @@ def test_a_hung_daemon_is_told_by_status_and_ended_by_stop(shell: Shell, hung: p
     assert not is_alive(hung)
 
 
+def test_a_hung_daemon_is_none_that_was_started(shell: Shell, hung: psutil.Process) -> None:
+    done = shell("daemon", "start")
+
+    assert (4, "") == (done.returncode, done.stdout)
+    assert "tasak: the daemon did not answer within 5 s\n  tasak daemon restart\n" == done.stderr
+
+
 def test_a_hung_daemon_is_told_by_doctor_and_not_as_another_that_has_its_port(
     shell: Shell, hung: psutil.Process
 ) -> None:
