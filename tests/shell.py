@@ -122,6 +122,23 @@ class Shell:
         return found
 
 
+def on_a_terminal(shell: Shell, *words: str) -> bytes:
+    """What the command writes on its terminal."""
+    ours, theirs = os.openpty()
+    call = shell.start(*words, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    printed = b""
+    try:
+        while piece := os.read(ours, 65536):
+            printed += piece
+    except OSError:  # the other side is closed
+        pass
+    finally:
+        os.close(ours)
+    call.communicate(timeout=PATIENCE)
+    return printed
+
+
 def reap() -> None:
     """Bury the daemons that a test started from this process, whose parent we are then."""
     for child in psutil.Process().children():

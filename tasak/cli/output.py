@@ -108,7 +108,9 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")  # an id, a path or a command is worth nothing when it is cut
     for row in cells:
         table.add_row(*map(Text, row))
     Console().print(table)

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.shell import FAST_APP, PATIENCE, Shell, hear_interrupts, until
+from tests.shell import FAST_APP, PATIENCE, Shell, hear_interrupts, on_a_terminal, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.keeps("some tests share a daemon, whose servers stay warm")]
 
@@ -413,23 +413,6 @@ def test_on_a_terminal_an_answer_that_was_kept_is_inert(warm):
     for printed in (on_a_terminal(warm, *words), on_a_terminal(warm, "outcome", "terminal")):
         assert rb"\x1b[2Jhello" in printed
         assert b"\x1b" not in printed
-
-
-def on_a_terminal(shell: Shell, *words: str) -> bytes:
-    """What the command writes on its terminal."""
-    ours, theirs = os.openpty()
-    call = shell.start(*words, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    printed = b""
-    try:
-        while piece := os.read(ours, 65536):
-            printed += piece
-    except OSError:  # the other side is closed
-        pass
-    finally:
-        os.close(ours)
-    call.communicate(timeout=PATIENCE)
-    return printed
 
 
 # ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────────

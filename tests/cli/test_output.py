@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from tests.shell import FAST_APP, PATIENCE, Done, Shell
+from tests.shell import FAST_APP, PATIENCE, Done, Shell, on_a_terminal
 
 pytestmark = pytest.mark.slow
 
@@ -96,3 +96,14 @@ def test_with_nobody_to_tell_the_status_alone_says_it(home, to):
 
     assert (1, "", "") == (done.returncode, done.stdout, done.stderr)
     assert ["counter"] == executions(home)
+
+
+def test_on_a_narrow_terminal_no_character_of_a_table_is_lost(home):
+    project = home.home / ("a-folder-of-a-long-name-" * 4)
+    home.configure({"local": FAST_APP}, project)
+    home("trust", str(project))
+    home.env |= {"COLUMNS": "60", "TERM": "xterm"}
+
+    printed = "".join(on_a_terminal(home, "trust").decode().split())
+
+    assert f"{project}/tasak.yaml" in printed.replace("trusted", "")
