@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tasak.cli.direct import Direct
     from tasak.core.gateway import Gateway
     from tasak.core.tool_lock import LockReport
+
+Failure: TypeAlias = tuple[str | None, TasakError]
+"""An app that could not be looked at, and why; or none, where a file says nothing."""
 
 
 @click.command()
@@ -45,42 +48,44 @@ def lock(asked: Asked, app: str | None, only_check: bool) -> int:
 def check(asked: Asked, app: str | None) -> int:
     """Hold the tools against the locks; the exit status."""
 
-    async def checked(gateway: "Gateway") -> "tuple[list[LockReport], dict[str, TasakError]]":
+    async def checked(gateway: "Gateway") -> "tuple[list[LockReport], list[Failure]]":
         reports: list[LockReport] = []
-        failures: dict[str, TasakError] = {}
-        for name in [app] if app else locked_apps(gateway, asked):
+        names, failures = ([app], []) if app else locked_apps(gateway, asked)
+        for name in names:
             try:
                 reports.append(await gateway.lock(asked.request(name), only_check=True))
             except TasakError as problem:
-                failures[name] = problem
+                failures.append((name, problem))
         return reports, failures
 
     reports, failures = direct(asked).run(checked)
     if app and failures:
-        raise failures[app]
+        raise failures[0][1]
     if asked.wants_json:
-        problems = [{"app": name, **problem.as_json()} for name, problem in failures.items()]
+        problems = [{"app": name, **problem.as_json()} for name, problem in failures]
         output.print_json({"apps": [*map(as_json, reports), *problems]})
     else:
         show(reports)
-        for problem in failures.values():
+        for _, problem in failures:
             output.print_error(problem, wants_json=False)
     if any(report.changes for report in reports):
         return ToolChanged.exit_status
-    return max((problem.exit_status for problem in failures.values()), default=0)
+    return max((problem.exit_status for _, problem in failures), default=0)
 
 
-def locked_apps(gateway: "Gateway", asked: Asked) -> Sequence[str]:
-    """
+def locked_apps(gateway: "Gateway", asked: Asked) -> tuple[Sequence[str], list[Failure]]:
+    """Their names, and what is wrong with the files in which there may be more of them.
+
     Raises:
         BadConfig: there is none; whoever wants a check must not take that for a good end.
     """
     request = asked.request("")
-    apps, _ = gateway.apps(request.cwd, request.env)
-    names = [app.name for app in apps if not app.disabled and gateway.locks.has_lock(app.name, app.file)]
+    config = gateway.config(request.cwd, request.env)
+    names = [app.name for app in config.apps() if not app.disabled and gateway.locks.has_lock(app.name, app.file)]
+    problems = config.problems()
     if not names:
-        raise BadConfig("no app that is configured here has a lock", fix="`tasak lock APP` makes one")
-    return names
+        raise [*problems, BadConfig("no app that is configured here has a lock", fix="`tasak lock APP` makes one")][0]
+    return names, [(None, problem) for problem in problems]
 
 
 def show(reports: "Sequence[LockReport]") -> None:

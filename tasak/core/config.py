@@ -64,6 +64,10 @@ class Config:
         self._options_of = options_of
         self._keyring = keyring
 
+    def problems(self) -> list[BadConfig]:
+        """Why files that are broken say nothing: there may be apps in them that nobody knows of."""
+        return [file.error() for file in self._sources if isinstance(file, BrokenFile)]
+
     def apps(self) -> list[AppSummary]:
         """Every app, by name; nobody's values are needed for it, and no plugin is loaded."""
         defining: dict[str, ConfigFile] = {}

@@ -198,6 +198,22 @@ def test_an_app_that_cannot_be_reached_does_not_hide_another_that_differs(user):
 
 
 @pytest.mark.slow
+def test_a_file_that_says_nothing_is_no_good_end_of_a_check(user):
+    user("lock", "shop")
+    user("lock", "demo")
+    (user.project / "tasak.yaml").write_text("apps: {shop: {command: [")
+
+    done = user("lock", "--check")
+    found = json.loads(user("lock", "--check", "--json").stdout)["apps"]
+
+    assert 2 == done.returncode
+    assert f"tasak: {user.project}/tasak.yaml: line 2" in done.stderr
+    assert "demo: its tools are as they are locked in" in done.stdout
+    assert ["demo", None] == [each["app"] for each in found]
+    assert "bad_config" == found[1]["error"]["code"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
