@@ -123,9 +123,10 @@ def entered() -> str:
 
 
 def with_sign_in(gateway: "Gateway", asked: Asked) -> list[str]:
-    """The apps whose transport may ask for a sign-in."""
+    """The apps whose transport may ask for a sign-in; what is wrong with the files is told."""
     request = asked.request("")
-    apps, _ = gateway.apps(request.cwd, request.env)
+    apps, notices = gateway.apps(request.cwd, request.env)
+    output.notices(notices)
     return [app.name for app in apps if app.transport and not app.disabled and has_login(gateway, app.transport)]
 
 

@@ -131,6 +131,15 @@ async def test_where_no_app_has_a_sign_in_that_is_said(user):
     assert "tasak: no app that is configured here has a sign-in\n" == status.stderr
 
 
+async def test_where_a_file_is_broken_its_apps_are_not_passed_over_in_silence(user):
+    user.shell.configure({"fast": FAST_APP}).write_text("apps: [")
+
+    status = await user("auth", "status")
+
+    assert (0, "") == (status.returncode, status.stdout)
+    assert status.stderr.startswith(f"tasak: {user.shell.home}/.tasak/tasak.yaml: line 2")
+
+
 async def test_an_app_without_a_sign_in_says_so_and_loses_nothing(user):
     await user("fast", "counter")
 
