@@ -74,7 +74,7 @@ def findings(state: StateDir, gateway: "Gateway") -> "Iterator[Finding]":
     except DaemonAway as problem:
         what = f"the daemon that runs{f', process {pid},' if pid else ''} does not answer: {problem.message}"
         yield Finding("daemon", what, "tasak daemon restart")
-    yield from daemon.findings(health) if health else daemon.of_start(state)
+    yield from daemon.findings(health, state) if health else daemon.of_start(state)
     yield from daemon.of_port(env, health, pid)
 
 

@@ -13,6 +13,7 @@ import pytest
 import tasak
 from tasak.core.doctor import daemon, installation, packages
 from tasak.core.doctor.files import of_room
+from tasak.paths import StateDir
 from tests.reliability.world import World
 from tests.shell import FAST_APP, Shell
 
@@ -343,10 +344,24 @@ def test_who_has_the_port_is_named(shell):
     assert "end that, or set TASAK_DAEMON_PORT to another port or to off" == found[2]
 
 
-def test_a_call_that_got_no_answer_is_a_finding():
+def test_an_app_that_fails_to_connect_is_a_finding_with_its_log_if_it_has_one(tmp_path):
+    state = StateDir(tmp_path)
+    state.app_log("program").parent.mkdir()
+    state.app_log("program").touch()
+    failing = [{"app": name, "last_error": "no"} for name in ("program", "server")]
+
+    found = daemon.findings({"version": tasak.__version__, "failing": failing}, state)
+
+    assert [
+        f"see {tmp_path}/logs/program.log; `tasak ping --start program` tries",
+        "`tasak ping --start server` tries",
+    ] == [each.fix for each in found]
+
+
+def test_a_call_that_got_no_answer_is_a_finding(tmp_path):
     lost = {"app": "slow", "last_error": "slow pay: no answer to tools/call within 30 s"}
 
-    (found,) = daemon.findings({"version": tasak.__version__, "lost": [lost]})
+    (found,) = daemon.findings({"version": tasak.__version__, "lost": [lost]}, StateDir(tmp_path))
 
     assert "the last call of app 'slow' got no answer: slow pay: no answer to tools/call within 30 s" == found.what
     assert "`tasak ping --deep slow` asks its server whether it is there" == found.fix
@@ -397,8 +412,8 @@ def test_a_daemon_that_did_not_start_is_told_of(shell):
 
 
 @pytest.mark.parametrize(("version", "expected"), [(tasak.__version__, []), ("0.1.9", ["tasak daemon restart"])])
-def test_a_daemon_of_another_version_is_a_finding(version, expected):
-    assert expected == [each.fix for each in daemon.findings({"version": version})]
+def test_a_daemon_of_another_version_is_a_finding(tmp_path, version, expected):
+    assert expected == [each.fix for each in daemon.findings({"version": version}, StateDir(tmp_path))]
 
 
 @pytest.mark.slow

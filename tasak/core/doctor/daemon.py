@@ -13,14 +13,16 @@ from tasak.errors import BadConfig
 from tasak.paths import StateDir
 
 
-def findings(health: Mapping[str, Any]) -> Iterator[Finding]:
-    """What a daemon that runs says of itself in `health`."""
+def findings(health: Mapping[str, Any], state: StateDir) -> Iterator[Finding]:
+    """What a daemon that runs, with that state folder, says of itself in `health`."""
     if health.get("version") != __version__:
         what = f"the daemon that runs is tasak {health.get('version')}, and this is {__version__}"
         yield Finding("daemon", what, "tasak daemon restart")
     for each in health.get("failing", ()):
         what = f"app {each['app']!r} fails to connect: {each['last_error']}"
-        yield Finding("app", what, f"see ~/.tasak/logs/{each['app']}.log; `tasak ping --start {each['app']}` tries")
+        tries = f"`tasak ping --start {each['app']}` tries"
+        log = state.app_log(each["app"])  # only of programs
+        yield Finding("app", what, f"see {log}; {tries}" if log.exists() else tries)
     for each in health.get("lost", ()):
         what = f"the last call of app {each['app']!r} got no answer: {each['last_error']}"
         yield Finding("app", what, f"`tasak ping --deep {each['app']}` asks its server whether it is there")
