@@ -40,11 +40,13 @@ def login(asked: Asked, app: str, no_browser: bool) -> int:
     request = asked.request(app)
     road = direct(asked)
     road.run(lambda gateway: gateway.require_login(request))
-    # A session that waits for the sign-in holds the place where its answer would come.
-    let_go(asked, app)
+    # A session that waits for the sign-in holds the place where its answer would come. One that serves calls is kept
+    # until there is something better: this may come to nothing.
+    let_go(asked, app, only_waiting=True)
     # What a transport has to tell the user, such as where to sign in.
     logging.getLogger(f"tasak.apps.{app}").setLevel(logging.WARNING)
     road.run(lambda gateway: gateway.login(request, opens_browser=not no_browser))
+    let_go(asked, app)
     if asked.wants_json:
         output.print_json({"app": app, "signed_in": True})
     else:
@@ -89,13 +91,16 @@ def logout(asked: Asked, app: str) -> int:
     return 0
 
 
-def let_go(asked: Asked, app: str) -> None:
-    """Have the daemon, if one runs, end its sessions of the app: they are of before."""
+def let_go(asked: Asked, app: str, *, only_waiting: bool = False) -> None:
+    """Have the daemon, if one runs, end its sessions of the app: they are of before.
+
+    Whichever file defines it: who signs in or out does so for its URL, in every project.
+    """
     road = DaemonRoad(asked, StateDir.of_user(), starts=False)
     try:
         found = road.ask("GET", "/connections")["connections"]
         for each in found:
-            if each["app"] == app and "id" in each:
+            if each["app"] == app and "id" in each and not (only_waiting and each["state"] == "ready"):
                 road.ask("DELETE", f"/connections/{each['id']}", accepted=(200, 404), timeout=END_TIMEOUT)
     except NotExecuted:
         return

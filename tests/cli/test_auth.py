@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tasak.testing import HttpServer
 from tests.auth.authorization_server import AuthorizationServer, ProtectedServer, protected_server
 from tests.shell import FAST_APP, Done, Shell
 
@@ -152,6 +153,27 @@ async def test_an_app_without_a_sign_in_says_so_and_loses_nothing(user):
 
 async def test_other_apps_are_not_affected(user):
     assert "hello\n" == (await user("fast", "echo", "--text", "hello")).stdout
+
+
+async def test_a_sign_in_that_comes_to_nothing_ends_no_session(user):
+    async with HttpServer(eras=("handshake",)) as server:
+        user.shell.configure({"plain": {"url": server.url}})
+        await user("plain", "counter")
+
+        refused = await user("auth", "login", "plain")
+
+        assert 2 == refused.returncode
+        assert "tasak: the config of plain has no `auth:`\n  write `auth: oauth`\n" == refused.stderr
+        assert "2\n" == (await user("plain", "counter")).stdout, "its session was ended"
+
+
+async def test_a_session_of_before_ends_with_the_sign_in(user):
+    await user("auth", "login", "notes")
+    await user("notes", "rights")
+
+    await user("auth", "login", "notes")
+
+    assert "" == (await user("connections")).stdout
 
 
 def follow(address: str) -> str:
