@@ -249,8 +249,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def shutdown(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    survivors = await service.drain(seconds(request, "drain", DRAIN, LONGEST_DRAIN))
-    asyncio.get_running_loop().call_soon(service.stop)
+    survivors = await service.drain_and_stop(seconds(request, "drain", DRAIN, LONGEST_DRAIN))
     return web.json_response({"stopped": True, "survivors": survivors})
 
 

@@ -31,6 +31,7 @@ class Service:
     is_draining: bool = False
     running: set["asyncio.Task[Any]"] = field(default_factory=set)
     _cut: set["asyncio.Task[Any]"] = field(default_factory=set)
+    _drains: set["asyncio.Task[list[int]]"] = field(default_factory=set)
 
     @property
     def notices(self) -> list[str]:
@@ -59,6 +60,19 @@ class Service:
         finally:
             self.running.discard(task)
             self._cut.discard(task)
+
+    async def drain_and_stop(self, seconds: float) -> list[int]:
+        """The same as `drain`, and then end the process: also where whoever asked for it is gone by then.
+
+        Who has begun to drain takes no calls any more, and cannot go on.
+        """
+        drain = asyncio.create_task(self.drain(seconds), name="drain")
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+        try:
+            return await asyncio.shield(drain)
+        finally:
+            drain.add_done_callback(lambda _: self.stop())
 
     async def drain(self, seconds: float) -> list[int]:
         """Let running work end, then end it, then every session; the processes that survived."""

@@ -1276,6 +1276,19 @@ async def test_a_draining_daemon_takes_no_new_work(face):
     assert ["sleep"] == face.ran
 
 
+async def test_a_shutdown_goes_on_when_whoever_asked_for_it_is_gone(face):
+    running = asyncio.create_task(face.type("sleep", "--seconds", "0.5"))
+    await face.has_run("sleep")
+    stopping = asyncio.create_task(face.post("/shutdown"))
+    await until(lambda: face.service.is_draining)
+
+    stopping.cancel()
+
+    assert b"slept\n" == (await running).body
+    await asyncio.wait_for(face.stopped.wait(), PATIENCE)
+    assert 0 == (await face.get("/health")).json["connections"]
+
+
 @pytest.mark.parametrize("drain", ["soon", "-1", "nan", "inf", "601", ""])
 async def test_a_drain_is_a_number_of_seconds(face, drain):
     assert (400, "bad_request") == (await face.post(f"/shutdown?drain={drain}")).refusal
