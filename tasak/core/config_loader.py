@@ -135,6 +135,10 @@ class Loader:
         """Whether the app is in the `file` that it was found in, and `so` as it was. A broken one does not deny it."""
         return file is None or self._walk.defines(file, app, so)
 
+    def still_says(self, app: App) -> bool:
+        """Whether the app, and all that it is made of, is still defined as it was."""
+        return all(self.still_defines(each.name, each.file, so=each.source.raw) for each in app.whole())
+
     def options_of(self, transport: str) -> TransportOptions:
         """What the transport takes.
 

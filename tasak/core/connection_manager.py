@@ -16,7 +16,7 @@ from tasak.core.app import App
 from tasak.core.clock import Clock, since_boot
 from tasak.core.connection import Connection, State
 from tasak.core.host import AppHost
-from tasak.errors import BackingOff, Draining, NotExecuted, TasakError
+from tasak.errors import BackingOff, Draining, NotExecuted, TasakError, UnknownConnection
 from tasak.plugin import Era, Session
 from tasak.request import Mark
 from tasak.transports.registry import Registry
@@ -101,6 +101,16 @@ class ConnectionManager:
     def find(self, app: App) -> Connection | None:
         """The connection that a call of `app` would use now, without opening one."""
         return self._live.get(app.fingerprint)
+
+    def of_id(self, connection_id: str) -> Connection:
+        """
+        Raises:
+            UnknownConnection: there is none of that id.
+        """
+        for connection in self:
+            if connection.id == connection_id:
+                return connection
+        raise UnknownConnection(f"there is no connection {connection_id!r}", fix="`tasak connections` lists them")
 
     @asynccontextmanager
     async def lease(self, app: App) -> AsyncIterator[Lease]:

@@ -25,7 +25,7 @@ from tasak.core.reply import as_reply, made_inert, state_lost
 from tasak.core.settings import daemon_settings
 from tasak.core.tool_lock import LockReport, ToolLocks
 from tasak.core.tool_service import Answer, ToolCall, ToolList, ToolService
-from tasak.errors import TasakError, UnknownApp, UnknownConnection, Usage
+from tasak.errors import BadConfig, TasakError, UnknownApp, Usage
 from tasak.paths import StateDir
 from tasak.paths import home as home_of_user
 from tasak.plugin import OnProgress, SignIn
@@ -222,16 +222,27 @@ class Gateway:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        for connection in self.manager:
-            if connection.id == connection_id:
-                await self.manager.close(connection)
-                return connection.app
-        raise UnknownConnection(f"there is no connection {connection_id!r}", fix="`tasak connections` lists them")
+        connection = self.manager.of_id(connection_id)
+        await self.manager.close(connection)
+        return connection.app
 
     async def restart_connection(self, connection_id: str) -> dict[str, Any]:
-        """End one connection, and open it afresh."""
-        app = await self.close_connection(connection_id)
-        async with self.manager.lease(app) as lease:
+        """End one connection, and open it afresh.
+
+        Raises:
+            UnknownConnection: there is none of that id.
+            BadConfig: the config says something else of its app by now; nothing is ended.
+            NotExecuted: it is ended, and cannot be opened.
+        """
+        connection = self.manager.of_id(connection_id)
+        # That would end the session of what the config says now.
+        if not self._loader.still_says(connection.app):
+            raise BadConfig(
+                f"{connection.app.name}: the config says something else of it than when {connection_id} was opened",
+                fix="end it instead: the next call opens one as the config says",
+            )
+        await self.manager.close(connection)
+        async with self.manager.lease(connection.app) as lease:
             return diagnosis.describe(lease.connection, self._clock())
 
     async def require_login(self, request: Request) -> None:

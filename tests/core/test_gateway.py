@@ -14,6 +14,7 @@ from tasak.core.tool_service import Answer
 from tasak.core.trust import TrustBook
 from tasak.errors import (
     BadArguments,
+    BadConfig,
     CallTimedOut,
     ConnectFailed,
     Denied,
@@ -473,6 +474,33 @@ async def test_a_connection_that_is_restarted_is_another_one(pool):
     assert ("ready", True) == (report["state"], report["restarted"])
     assert before.id != report["id"]
     assert b"1\n" == (await call(pool, "counter")).body
+
+
+async def test_a_connection_of_an_edited_app_is_not_opened_again_and_the_newer_one_keeps_its_state(pool):
+    pool.define()
+    running = asyncio.create_task(pool.gateway.call(request(pool, tool="sleep", arguments={"seconds": 1})))
+    await until(lambda: any(each.calls for each in pool.manager))
+    (before,) = pool.manager
+    pool.define(max_age=9999)
+    await call(pool, "counter")
+
+    with pytest.raises(BadConfig, match="the config says something else of it"):
+        await soon(pool.gateway.restart_connection(before.id))
+
+    assert b"2\n" == (await call(pool, "counter")).body
+    assert 0 == (await soon(running)).exit_status
+
+
+async def test_a_connection_of_an_app_that_is_gone_from_the_config_is_not_opened_again(pool):
+    pool.define()
+    await call(pool, "counter")
+    (before,) = pool.manager
+    pool.forget("fast")
+
+    with pytest.raises(BadConfig, match="the config says something else of it"):
+        await soon(pool.gateway.restart_connection(before.id))
+
+    assert [before] == list(pool.manager)
 
 
 @pytest.mark.parametrize("verb", ["close_connection", "restart_connection"])
