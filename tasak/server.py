@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from urllib.parse import parse_qsl
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 from tasak import __version__, bodies
 from tasak import openapi as schemas
@@ -88,6 +88,8 @@ async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
         return answer
     except web.HTTPNotFound:
         return failure(UnknownRoute(f"there is no route {request.path}", fix="see docs/http-api.md"))
+    except ClientConnectionResetError:  # the caller hung up: this answer reaches nobody
+        return web.Response()
     except Exception as problem:
         log.exception("%s %s", request.method, request.path)
         return failure(InternalError(f"a bug in tasak: {kind(problem)}", fix="see `tasak daemon logs`"))

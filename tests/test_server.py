@@ -22,6 +22,8 @@ from tasak import __version__, callers, front_door
 from tasak.callers import Entrance
 from tasak.core.gateway import Gateway
 from tasak.paths import StateDir
+from tasak.plugin import OnProgress, Progress
+from tasak.request import Reply, Request
 from tasak.server import create_app
 from tasak.service import Service
 from tasak.wire import MAX_BODY, RESERVED, WIRE_VERSION
@@ -588,6 +590,36 @@ async def test_a_client_that_hangs_up_cancels_its_call_at_the_server_and_no_othe
     await face.has_run("sleep", "sleep", "cancel")
     assert b"slept\n" == (await other).body
     assert "warm" == (await face.type("echo", "--text", "hi")).headers["Tasak-Session"]
+
+
+class TalksToWhoHasLeft(Gateway):
+    """Its calls tell progress, and more of it once their caller has left."""
+
+    has_left: asyncio.Event
+
+    async def call(self, request: Request, on_progress: OnProgress | None = None) -> Reply:
+        assert on_progress is not None
+        on_progress(Progress(progress=1, total=None, message=None))
+        await self.has_left.wait()
+        on_progress(Progress(progress=2, total=None, message=None))
+        return await asyncio.Future()
+
+
+async def test_a_client_that_hangs_up_while_it_is_told_of_progress_is_no_bug_of_ours(face, caplog):
+    face.service.gateway = gateway = TalksToWhoHasLeft(face.state, environment={})
+    gateway.has_left = asyncio.Event()
+    content = b'{"tool": "echo", "argv": []}'
+    head = f"POST {CALL} HTTP/1.1\r\nHost: tasak\r\nAccept: application/x-ndjson\r\nContent-Length: {len(content)}\r\n"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(face.state.socket))
+        client.setblocking(False)
+        client.send(f"{head}Content-Type: application/json\r\n\r\n".encode() + content)
+        assert b"200 OK" in await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1000), PATIENCE)
+    gateway.has_left.set()
+
+    await until(lambda: not face.service.running)
+
+    assert [] == [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 # Calls with an id, and GET /outcomes/{call_id}
