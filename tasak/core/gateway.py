@@ -154,7 +154,8 @@ class Gateway:
     def describe_apps(self, cwd: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
         """The same as JSON, with the state of each app's connections: `idle` where there is none."""
         found, notices = self.apps(cwd, env)
-        states = {(each.app.name, each.app.file): str(each.state) for each in self.manager}
+        # Those that calls use come first, and count: an older one may still be ending.
+        states = {(each.app.name, each.app.file): str(each.state) for each in reversed(list(self.manager))}
         failed = {(each.app.name, each.app.file) for each in self._failures()}
         return {
             "apps": [diagnosis.describe_app(app, states, failed) for app in found],

@@ -448,6 +448,21 @@ async def test_the_list_of_apps_has_the_state_of_each(pool):
     assert "'parallel'" in apps["wrong"]["error"]
 
 
+async def test_an_app_that_was_edited_has_the_state_of_the_session_that_serves_and_not_of_the_one_that_ends(pool):
+    ends_at_gate = "import atexit; atexit.register(wait_at_gate)"
+    pool.script(ends_at_gate)
+    await call(pool, "give", "scripted")
+    pool.script(ends_at_gate, max_age=9999)
+    await call(pool, "give", "scripted")
+    await until(lambda: ["ready", "closing"] == [str(each.state) for each in pool.manager])
+
+    described = pool.gateway.describe_apps(pool.root, {})
+
+    assert "ready" == {app["name"]: app["state"] for app in described["apps"]}["scripted"]
+    pool.gate.let_one_pass()
+    pool.gate.let_one_pass()
+
+
 # Ending connections
 
 
