@@ -157,6 +157,12 @@ class Household:
     def daemon(self) -> psutil.Process:
         return psutil.Process(self.shell.daemon_pid)
 
+    async def token(self) -> str:
+        """The daemon's, which says that it is ready a moment before."""
+        file = self.shell.home / ".tasak" / "daemon.token"
+        await until(file.exists)
+        return file.read_text().strip()
+
     async def raw(self, request: bytes, *, over_tcp: bool = False, but: str = "") -> int:
         """Send bytes to the daemon, and look at the answer; its status."""
         answer = (await asyncio.to_thread(self._exchange, request, over_tcp)).decode(errors="replace")
@@ -253,7 +259,7 @@ async def test_no_secret_of_a_config_or_a_caller_is_seen_anywhere(home, server, 
     await call_each_app(household, argument)
     if level == "DEBUG":
         await call_directly(household, argument)
-    token = (home.home / ".tasak" / "daemon.token").read_text().strip()
+    token = await household.token()
     household.canary.add("token of the daemon", token)
     await make_mistakes(household, argument)
     await send_what_is_no_request(household)
@@ -527,7 +533,7 @@ async def test_nothing_of_a_caller_goes_to_a_server_but_what_the_app_s_config_na
     household = Household(home, server)
     canary = household.canary
     await household.run("daemon", "start")
-    token = (home.home / ".tasak" / "daemon.token").read_text().strip()
+    token = await household.token()
     canary.add("token of the daemon", token)
     headers = [f"{name}: {canary(f'caller header {name}')}" for name in ("Cookie", "X-Api-Key", "Proxy-Authorization")]
     body = {"tool": "echo", "arguments": {"text": "x"}, "env": {**home.env, "HTTP_PROXY": "http://127.0.0.1:1"}}
