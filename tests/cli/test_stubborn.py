@@ -1,7 +1,5 @@
 """Plugins that go on where they are cancelled, and leave tasks and threads: they hold up no caller and no end."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.cli.test_plugins import Site, row_of
@@ -63,12 +61,6 @@ async def close(session):
 
 TOO_LONG = "tasak: theirs go: still at work after 1 s\n"
 NOT_OPENED = "tasak: theirs: transport stubborn did not answer within 1 s\n"
-
-
-@pytest.fixture
-def shell() -> Iterator[Shell]:
-    with Shell() as made:
-        yield made
 
 
 @pytest.fixture
