@@ -67,7 +67,7 @@ async def checked(session: Session, close: Callable[[Session], Awaitable[None]])
         Misbehaved: it lacks something, or has something else than it should.
     """
     if problem := unfit(session):
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # of two mistakes the first is told
             await close(session)
         raise Misbehaved(f"its connect answered {type(session).__name__}, {problem}")
     return session
