@@ -3,8 +3,9 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from tasak.threads import Threads
 
 # What was cancelled and goes on is left where it hangs. So is a thread.
 GRACE = 1.0
@@ -12,13 +13,12 @@ GRACE = 1.0
 Result = TypeVar("Result")
 
 
-def run_loop(main: Coroutine[Any, Any, Result]) -> Result:
+def run_loop(main: Coroutine[Any, Any, Result], threads: Threads) -> Result:
     """What `main` gives, as `asyncio.run` does, which waits for ever for a task or a thread that does not end.
 
-    Such a one is there afterwards: whoever calls this ends the process with `os._exit`.
+    Such a one is there afterwards: whoever calls this ends the process with `os._exit`. `threads` are the loop's own.
     """
     runner = asyncio.Runner()
-    threads = ThreadPoolExecutor(thread_name_prefix="asyncio")
     runner.get_loop().set_default_executor(threads)
     try:
         return runner.run(main)
@@ -35,7 +35,7 @@ async def have_ended() -> bool:
     return not others or not (await asyncio.wait(others, timeout=GRACE))[1]
 
 
-def has_ended(threads: ThreadPoolExecutor) -> bool:
+def has_ended(threads: Threads) -> bool:
     """Whether what it has begun is over."""
     waiting = threading.Thread(target=threads.shutdown, kwargs={"cancel_futures": True}, daemon=True)
     waiting.start()

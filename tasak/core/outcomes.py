@@ -8,7 +8,6 @@ import asyncio
 import re
 import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tasak.core.app import App
@@ -20,6 +19,7 @@ from tasak.core.running_call import CANCEL_GRACE, Answered, End, Run, RunningCal
 from tasak.errors import BadArguments, Busy, NeedsInput, TasakError, from_json
 from tasak.plugin import OnProgress
 from tasak.request import Reply, Request
+from tasak.threads import Threads
 
 __all__ = ["Answered", "OutcomeBook", "claim_of"]
 
@@ -39,7 +39,7 @@ class OutcomeBook:
         self._running: dict[str, RunningCall] = {}
         self._ended: OrderedDict[str, End] = OrderedDict()
         # One thread: each line wants the file for itself.
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
+        self._writer = Threads(1, name="outcomes")
 
     async def once(self, claim: Claim, run: Run, on_progress: OnProgress | None = None) -> Reply:
         """Make the call, unless it was made already: then what came of it is given again.

@@ -39,12 +39,15 @@ class LineReader(Messages):
         # Lazy: the process starts while a thread imports mcp; by now it is here.
         from tasak.transports.messages import received
 
-        while line := await self._line():
-            with self._pace:
-                try:
-                    return received(line)
-                except ValueError:
-                    self._note(line)
+        try:
+            while line := await self._line():
+                with self._pace:
+                    try:
+                        return received(line)
+                    except ValueError:
+                        self._note(line)
+        except MemoryError:
+            self.problem = "sent more than there is memory for"
         raise anyio.EndOfStream
 
     def offer_to(self, takes: Callable[[bytes], bool]) -> None:

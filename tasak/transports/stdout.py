@@ -39,6 +39,16 @@ class Stdout(asyncio.Protocol):
             pipe.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
+        try:
+            self._keep(data)
+        except MemoryError as problem:
+            # What came is lost, and asyncio would go on with what comes next. Whole lines are kept.
+            del self._buffer[self._buffer.rfind(b"\n") + 1 :]
+            self.end(problem)
+
+    def _keep(self, data: bytes) -> None:
         is_a_line = data.find(b"\n") == len(data) - 1
         if is_a_line and not self._buffer and self.first(data):
             return
@@ -59,7 +69,8 @@ class Stdout(asyncio.Protocol):
 
     def end(self, problem: Exception | None) -> None:
         """There is no more; `problem` is why, unless the program has closed it."""
-        self._is_over, self._problem = True, problem
+        if not self._is_over:
+            self._is_over, self._problem = True, problem
         self._wake()
 
     async def readline(self) -> bytes:
@@ -68,6 +79,7 @@ class Stdout(asyncio.Protocol):
         Raises:
             ValueError: it is longer.
             OSError: the pipe broke.
+            MemoryError: there is none for it, and nothing more comes.
         """
         while (end := self._buffer.find(b"\n", self._searched)) < 0:
             self._searched = len(self._buffer)

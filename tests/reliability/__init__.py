@@ -331,6 +331,7 @@ ROWS = {
         "that call fails, the daemon goes on",
         (
             f"{POOL}test_an_answer_that_does_not_fit_into_memory_fails_its_call_and_the_daemon_goes_on",
+            f"{POOL}test_starting_servers_without_memory_does_not_hang_the_daemon",
             f"{POOL}test_without_room_for_a_process_an_app_does_not_start_and_others_go_on",
             f"{POOL}test_without_a_free_descriptor_an_app_does_not_start_and_others_go_on",
         ),

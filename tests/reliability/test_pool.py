@@ -415,7 +415,7 @@ def test_an_answer_that_does_not_fit_into_memory_fails_its_call_and_the_daemon_g
         failed = call_of(world, "plain", "big", "--size", str(40 * MIB))
     afterwards = call_of(world, "plain", "echo", "--text", "hello")
 
-    assert "unknown" == failed.outcome
+    assert ("unknown", True) == (failed.outcome, "sent more than there is memory for" in failed.said)
     assert ("executed", "hello") == (afterwards.outcome, afterwards.said)
     assert daemon.pid == world.daemon_pid
 
@@ -433,6 +433,7 @@ def test_starting_servers_without_memory_does_not_hang_the_daemon(world):
         ends = [call_of(world, "plain", "echo", "--text", "x", session=f"s{number}") for number in range(20)]
 
     assert {"executed", "not_executed", "unknown"} >= {end.outcome for end in ends}
+    assert daemon.pid == world.daemon_pid
 
 
 # Limits of processes hold everyone but root; and the interpreter may lie where only root may look.

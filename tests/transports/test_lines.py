@@ -98,6 +98,21 @@ async def test_requests_and_notifications_of_the_peer_are_messages_too():
     assert [JSONRPCRequest, JSONRPCNotification] == kinds
 
 
+class Short:
+    """A stream of lines for which memory is short."""
+
+    async def readline(self) -> bytes:
+        raise MemoryError
+
+
+async def test_what_there_is_no_memory_for_ends_the_reading_and_is_told():
+    reader = LineReader(Short())
+
+    with pytest.raises(anyio.EndOfStream):
+        await reader.receive()
+    assert "sent more than there is memory for" == reader.problem
+
+
 async def test_the_end_of_the_stream_is_the_end_and_stays_it():
     async with pipe_with(answer(1) + b"\n") as reader:
         await reader.receive()

@@ -104,6 +104,31 @@ async def test_a_broken_pipe_is_told_after_what_came_before(pipe):
         await pipe.lines.readline()
 
 
+class Unheld(bytes):
+    """There is no memory to look at it."""
+
+    def find(self, *_: object) -> int:
+        raise MemoryError
+
+
+async def test_after_a_loss_for_want_of_memory_nothing_more_is_read(pipe):
+    pipe.lines.data_received(b"whole\nbegun")
+    pipe.lines.data_received(Unheld(b", lost,"))
+    pipe.lines.data_received(b" ended\nnext\n")
+
+    assert b"whole\n" == await pipe.lines.readline()
+    with pytest.raises(MemoryError):
+        await pipe.lines.readline()
+
+
+async def test_the_end_of_the_pipe_is_no_end_of_what_was_wrong(pipe):
+    pipe.lines.data_received(Unheld(b"lost\n"))
+    pipe.lines.end(None)
+
+    with pytest.raises(MemoryError):
+        await pipe.lines.readline()
+
+
 async def test_who_was_cancelled_while_waiting_has_taken_nothing(pipe):
     reading = asyncio.create_task(pipe.lines.readline())
     pipe.say(b"li")

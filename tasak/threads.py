@@ -1,0 +1,65 @@
+"""Worker threads of a process that goes on when memory is short: no caller waits for what a thread could not tell."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+# As many as asyncio has on two cores.
+WORKERS = 6
+
+# Seconds from one try to wake whoever waits to the next.
+PAUSE = 0.02
+
+Result = TypeVar("Result")
+
+
+class Waking(Future[Result]):
+    """What wakes whoever waits for it; tries again where there is no memory to. The library's gives up."""
+
+    def add_done_callback(self, call: Callable[[Future[Result]], object]) -> None:
+        super().add_done_callback(lambda done: persist(call, done))
+
+    def run(self, work: Callable[[], Result]) -> None:
+        if not self.set_running_or_notify_cancel():
+            return
+        try:
+            result = work()
+        except BaseException as problem:  # noqa: BLE001 - whoever waits is to have it
+            self.set_exception(problem)
+        else:
+            self.set_result(result)
+
+
+class Threads(ThreadPoolExecutor):
+    """Can be started before there is work.
+
+    A thread that finds no memory to start in keeps whoever starts it waiting for ever (python/cpython#140746).
+    """
+
+    def __init__(self, count: int = WORKERS, *, name: str = "worker") -> None:
+        super().__init__(count, thread_name_prefix=name)
+        self._count = count
+
+    def submit(self, work: Callable[..., Result], /, *given: Any, **how: Any) -> Future[Result]:
+        waking = Waking[Result]()
+        super().submit(waking.run, lambda: work(*given, **how))
+        return waking
+
+    def start(self) -> None:
+        """Have them all there; returns when they are."""
+        there = threading.Barrier(self._count + 1)
+        for _ in range(self._count):
+            self.submit(there.wait)
+        there.wait()
+
+
+def persist(call: Callable[[Future[Result]], object], done: Future[Result]) -> None:
+    while True:
+        try:
+            call(done)
+        except MemoryError:
+            time.sleep(PAUSE)
+        else:
+            return

@@ -1,0 +1,81 @@
+"""Worker threads: whoever waits for one hears of its end, and they can be there before there is work."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from tasak.threads import Threads
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    with Threads(2) as made:
+        yield made
+
+
+class Forgetful:
+    """Hears of an end, for which there is no memory at first."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.heard: list[object] = []
+        self.has_heard = threading.Event()
+
+    def __call__(self, done: Future[str]) -> None:
+        if self.left:
+            self.left -= 1
+            raise MemoryError
+        self.heard.append(done.result())
+        self.has_heard.set()
+
+
+async def test_work_of_the_loop_is_done_and_its_errors_are_raised(threads):
+    loop = asyncio.get_running_loop()
+
+    assert 3 == await loop.run_in_executor(threads, lambda: 3)
+    with pytest.raises(FileNotFoundError):
+        await loop.run_in_executor(threads, open, "/nowhere")
+
+
+def test_who_waits_is_told_again_where_there_was_no_memory_to(threads):
+    forgetful = Forgetful(3)
+    go_on = threading.Event()
+
+    def work() -> str:
+        go_on.wait(PATIENCE)
+        return "done"
+
+    threads.submit(work).add_done_callback(forgetful)
+    go_on.set()
+
+    assert forgetful.has_heard.wait(PATIENCE)
+    assert ["done"] == forgetful.heard
+
+
+def test_work_that_is_given_up_before_its_turn_is_not_done(threads):
+    go_on = threading.Event()
+    done: list[str] = []
+    for _ in range(2):
+        threads.submit(go_on.wait, PATIENCE)
+    given_up = threads.submit(done.append, "given up")
+
+    assert given_up.cancel()
+    go_on.set()
+    threads.submit(done.append, "next").result(PATIENCE)
+    assert ["next"] == done
+
+
+def test_once_they_are_started_no_work_starts_another(threads):
+    threads.start()
+    before = threading.active_count()
+    go_on = threading.Event()
+    working = [threads.submit(go_on.wait, PATIENCE) for _ in range(5)]
+
+    assert before == threading.active_count()
+    go_on.set()
+    assert [True] * 5 == [each.result(PATIENCE) for each in working]
