@@ -73,6 +73,8 @@ class Connection:
         self.lost_at: float | None = None
         self.has_lost = False
         """Nothing has been heard since."""
+        self.has_told_restart = False
+        """Whether a caller has heard with an answer that the state of the session before it is gone."""
         self.has_told_pins = False
         """Whether a caller has heard which packages its command leaves open."""
         self.tools = ToolCache(clock)

@@ -179,7 +179,7 @@ class ConnectionManager:
             raise Draining("the daemon is stopping")
         found = self._live.get(app.fingerprint)
         if found and found.is_usable:
-            return found, "warm" if found.state is State.READY else mark_of(found)
+            return found, mark_of(found)
         self._check_backoff(app)
         had_older = self._drain_older(app)
         had_session = found is not None and found.session is not None
@@ -284,7 +284,9 @@ class ConnectionManager:
 
 
 def mark_of(connection: Connection) -> Mark:
-    return "restarted" if connection.is_restart else "new"
+    if connection.is_restart and not connection.has_told_restart:
+        return "restarted"
+    return "warm" if connection.state is State.READY else "new"
 
 
 def remember(memory: OrderedDict[Key, Kept], key: Key, kept: Kept) -> None:

@@ -206,6 +206,7 @@ class ToolService:
             return Answer(mark=lease.mark, result=result, notices=await self._news(lease, tools))
 
     async def _news(self, lease: Lease, tools: Tools) -> Sequence[str]:
+        lease.connection.has_told_restart = True
         of_tools = await self._locks.news(lease.connection.app, tools)
         return of_tools if lease.connection.has_told_pins else (*news_of_pins(lease.connection), *of_tools)
 

@@ -12,7 +12,15 @@ import pytest
 from tasak.core.app import App
 from tasak.core.connection import Connection
 from tasak.core.tool_service import ToolCall
-from tasak.errors import BackingOff, ConnectFailed, ConnectTimedOut, Draining, NotExecuted, SessionLost
+from tasak.errors import (
+    BackingOff,
+    ConnectFailed,
+    ConnectTimedOut,
+    Draining,
+    NotExecuted,
+    SessionLost,
+    UnknownTool,
+)
 from tests.core.pool import Pool, soon, until
 
 # As the config finds it.
@@ -424,6 +432,22 @@ async def test_a_dead_server_is_replaced_on_the_next_call(pool):
 
     assert ("restarted", "1") == (answer.mark, answer.result["content"][0]["text"])
     assert "warm" == (await pool.call(app, "counter")).mark
+
+
+async def test_that_state_is_lost_is_told_with_the_first_answer_whoever_has_opened_the_session(pool):
+    app = pool.define()
+    with pytest.raises(SessionLost):
+        await pool.call(app, "die", status=9)
+
+    await pool.service.list_tools(app)
+    with pytest.raises(UnknownTool):
+        await pool.call(app, "countre")
+    given_up = asyncio.create_task(pool.call(app, "sleep", seconds=60))
+    await until(lambda: bool(only(pool.manager).calls))
+    given_up.cancel()
+    marks = [(await pool.call(app, "counter")).mark for _ in range(2)]
+
+    assert ["restarted", "warm"] == marks
 
 
 async def test_the_death_of_an_idle_server_is_noticed_without_a_call(pool):

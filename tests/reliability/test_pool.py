@@ -543,6 +543,7 @@ async def race(pool: Pool, app: Any, chance: random.Random, marks: Counter[str])
         await turns(chance.randrange(8))
         async with pool.manager.lease(app) as lease:
             marks[lease.mark] += 1
+            lease.connection.has_told_restart = True
             await turns(chance.randrange(4))
             assert State.READY is lease.connection.state
             assert not lease.connection.is_stopped
