@@ -152,6 +152,10 @@ def test_every_command_has_a_section_that_names_its_options():
         assert [] == [name for name in options(command) if f"`{name}" not in section(CLI, f"`{path}`")], path
 
 
+def test_every_command_takes_json_behind_its_name_as_the_options_say():
+    assert [] == [path for path, command in leaves(cli, "tasak") if "--json" not in options(command)]
+
+
 def test_every_option_before_app_is_named():
     documented = {plain(name).split()[0] for row in table(CLI, "option") for name in row[0].split(",")}
 

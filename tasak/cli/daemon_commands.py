@@ -94,6 +94,7 @@ def status(asked: Asked) -> int:
 
 @daemon.command()
 @click.option("-f", "follow", is_flag=True, help="Go on with what comes.")
+@with_json
 @click.pass_obj
 def logs(_: Asked, follow: bool) -> int:
     """Show the daemon's log: JSON lines."""
@@ -104,6 +105,7 @@ def logs(_: Asked, follow: bool) -> int:
 
 @daemon.command()
 @with_log_level
+@with_json
 @click.pass_obj
 def run(_: Asked, log_level: str | None, verbose: bool) -> int:
     """Run it in the foreground, for a service manager or to see why it does not start."""

@@ -135,10 +135,15 @@ def version(asked: Asked) -> int:
 
 
 @cli.command(name="help")
+@with_json
 @click.pass_context
 def show_help(ctx: click.Context) -> int:
     """Show this."""
-    output.print_line(cli.get_help(ctx.find_root()))
+    text = cli.get_help(ctx.find_root())
+    if ctx.obj.wants_json:
+        output.print_json({"help": text})
+    else:
+        output.print_line(text)
     return 0
 
 

@@ -872,6 +872,14 @@ def test_the_full_cli_knows_which_launcher_has_started_it(launcher, home):
     assert launcher.name == json.loads(as_json.stdout)["launcher"]
 
 
+@pytest.mark.parametrize("words", [["help", "--json"], ["--json", "help"]], ids=["behind", "before"])
+def test_the_summary_as_json_is_one_document(launcher, home, words):
+    plainly = run([*launcher.whole, "help"], home, env=environment(home))
+    as_json = run([*launcher.whole, *words], home, env=environment(home))
+
+    assert {"help": plainly.stdout.decode().removesuffix("\n")} == json.loads(as_json.stdout)
+
+
 @pytest.mark.compiler
 @pytest.mark.parametrize("is_sent", [False, True])
 def test_without_the_full_cli_beside_it_the_native_launcher_says_what_is_known(native, home, is_sent):
