@@ -149,6 +149,8 @@ def started(asked: Asked, log_level: str | None) -> int:
         pid = stopper.listener_pid(connection)
         # One that hangs takes connections, too.
         client.ask(connection, "GET", "/health")
+        if log_level:
+            output.say("it ran already, and logs what it did: `tasak daemon restart` takes --log-level, too")
     else:
         connection = launcher.start(state, log_level=log_level, is_asked_for=True)
         pid = stopper.listener_pid(connection)

@@ -96,6 +96,16 @@ def test_a_hung_daemon_is_told_by_status_and_ended_by_stop(shell: Shell, hung: p
     assert not is_alive(hung)
 
 
+@pytest.mark.parametrize("asked", [["-v"], ["--log-level", "warning"], []])
+def test_a_daemon_that_runs_is_not_made_to_log_more_by_a_start_and_that_is_said(shell: Shell, asked: list[str]) -> None:
+    first = shell("daemon", "start", "--log-level", "ERROR")
+    again = shell("daemon", "start", *asked)
+
+    said = "tasak: it ran already, and logs what it did: `tasak daemon restart` takes --log-level, too\n"
+    assert (0, first.stdout, said if asked else "") == (again.returncode, again.stdout, again.stderr)
+    assert "" == first.stderr
+
+
 def test_a_hung_daemon_is_none_that_was_started(shell: Shell, hung: psutil.Process) -> None:
     done = shell("daemon", "start")
 
