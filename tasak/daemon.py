@@ -28,7 +28,6 @@ from tasak.importing import load, load_all
 from tasak.locking import has_locked_by
 from tasak.loop import run_loop
 from tasak.paths import StateDir, open_private, write_private
-from tasak.threads import Threads
 from tasak.wire import BACKLOG, DRAIN
 
 if TYPE_CHECKING:
@@ -96,9 +95,7 @@ def run(state: StateDir, *, announce: Callable[[], None], log_level: str | None 
     threading.excepthook = of_thread
     has_log = threading.Event()
     spare_threads()
-    threads = Threads()
-    threads.start()
-    run_loop(serve(state, listening, announce, functools.partial(warm_up, state, early, has_log)), threads)
+    run_loop(serve(state, listening, announce, functools.partial(warm_up, state, early, has_log)), has_threads=True)
     has_log.wait(LOG_PATIENCE)
 
 

@@ -3,7 +3,6 @@
 Two threads that enter a package with circular imports by different doors find it half made; mcp is one.
 """
 
-import asyncio
 import pkgutil
 import sys
 import threading
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
+
+from tasak.threads import aside
 
 ONE_AT_A_TIME = threading.Lock()
 
@@ -30,7 +31,7 @@ def load_all(package: str) -> None:
 
 async def load_aside(name: str) -> ModuleType:
     """The same, while the loop has other callers."""
-    return await asyncio.to_thread(load, name)
+    return await aside(load, name)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from tasak.threads import Threads
+from tasak.threads import Threads, keep_ours
 
 # What was cancelled and goes on is left where it hangs. So is a thread.
 GRACE = 1.0
@@ -13,17 +13,24 @@ GRACE = 1.0
 Result = TypeVar("Result")
 
 
-def run_loop(main: Coroutine[Any, Any, Result], threads: Threads) -> Result:
+def run_loop(main: Coroutine[Any, Any, Result], *, has_threads: bool = False) -> Result:
     """What `main` gives, as `asyncio.run` does, which waits for ever for a task or a thread that does not end.
 
-    Such a one is there afterwards: whoever calls this ends the process with `os._exit`. `threads` are the loop's own.
+    Such a one is there afterwards: whoever calls this ends the process with `os._exit`. With `has_threads` those that
+    work aside are there from the beginning, and need no memory later.
     """
     runner = asyncio.Runner()
-    runner.get_loop().set_default_executor(threads)
+    loop = runner.get_loop()
+    ours, theirs = Threads(name="ours"), Threads(name="theirs")
+    if has_threads:
+        ours.start()
+        theirs.start()
+    keep_ours(loop, ours)
+    loop.set_default_executor(theirs)
     try:
         return runner.run(main)
     finally:
-        if runner.get_loop().run_until_complete(have_ended()) and has_ended(threads):
+        if all([loop.run_until_complete(have_ended()), has_ended(ours), has_ended(theirs)]):
             runner.close()
 
 

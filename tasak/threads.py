@@ -1,10 +1,14 @@
-"""Worker threads of a process that goes on when memory is short: no caller waits for what a thread could not tell."""
+"""Worker threads: ours apart from those of plugins and libraries, and none that a caller waits for without end."""
 
+import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 # As many as asyncio has on two cores.
 WORKERS = 6
@@ -44,7 +48,7 @@ class Threads(ThreadPoolExecutor):
 
     def submit(self, work: Callable[..., Result], /, *given: Any, **how: Any) -> Future[Result]:
         waking = Waking[Result]()
-        super().submit(waking.run, lambda: work(*given, **how))
+        super().submit(waking.run, partial(work, *given, **how))
         return waking
 
     def start(self) -> None:
@@ -63,3 +67,20 @@ def persist(call: Callable[[Future[Result]], object], done: Future[Result]) -> N
             time.sleep(PAUSE)
         else:
             return
+
+
+_ours: WeakKeyDictionary[asyncio.AbstractEventLoop, Threads] = WeakKeyDictionary()
+
+
+def keep_ours(loop: asyncio.AbstractEventLoop, threads: Threads) -> None:
+    """Have `aside` use these on that loop."""
+    _ours[loop] = threads
+
+
+async def aside(work: Callable[..., Result], *given: Any) -> Result:
+    """`asyncio.to_thread`, but not behind what plugins and libraries have the loop's threads do.
+
+    Those may all be held up: by a few names that no server resolves, say.
+    """
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_ours.get(loop), contextvars.copy_context().run, partial(work, *given))

@@ -1,13 +1,14 @@
 """Worker threads: whoever waits for one hears of its end, and they can be there before there is work."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 
 import pytest
 
-from tasak.threads import Threads
+from tasak.threads import Threads, aside, keep_ours
 
 PATIENCE = 20.0
 
@@ -40,6 +41,29 @@ async def test_work_of_the_loop_is_done_and_its_errors_are_raised(threads):
     assert 3 == await loop.run_in_executor(threads, lambda: 3)
     with pytest.raises(FileNotFoundError):
         await loop.run_in_executor(threads, open, "/nowhere")
+
+
+async def test_what_is_done_aside_does_not_wait_for_the_threads_of_the_loop(threads):
+    loop = asyncio.get_running_loop()
+    go_on = threading.Event()
+    theirs = Threads(1)
+    loop.set_default_executor(theirs)
+    held_up = loop.run_in_executor(None, go_on.wait, PATIENCE)
+    keep_ours(loop, threads)
+    try:
+        async with asyncio.timeout(PATIENCE / 2):
+            assert "seen" == await aside(str.lower, "SEEN")
+        assert not held_up.done()
+    finally:
+        go_on.set()
+        await held_up
+
+
+async def test_where_none_are_kept_it_is_done_in_the_threads_of_the_loop_and_knows_the_context():
+    level = contextvars.ContextVar("level", default=0)
+    level.set(3)
+
+    assert 3 == await aside(level.get)
 
 
 def test_who_waits_is_told_again_where_there_was_no_memory_to(threads):

@@ -1,7 +1,5 @@
 """What comes of a sign-in goes into the store, and out of it again."""
 
-import asyncio
-
 from mcp.client.auth.oauth2 import OAuthContext
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
@@ -10,6 +8,7 @@ from tasak.auth.providers import issuer_of
 from tasak.auth.reach import same_issuer
 from tasak.auth.scopes import has_all, union
 from tasak.auth.store import AuthorizationServer, Login, SignedIn
+from tasak.threads import aside
 
 
 async def keep(account: Account, context: OAuthContext, redirect_port: int | None = None) -> OAuthToken:
@@ -28,7 +27,7 @@ async def keep(account: Account, context: OAuthContext, redirect_port: int | Non
         obtained=account.now(),
     )
     async with account.store.locked(server.issuer):
-        await asyncio.to_thread(account.store.put, server, login)
+        await aside(account.store.put, server, login)
     await forget(account, but=server.issuer)
     return token
 
@@ -41,7 +40,7 @@ async def remember(account: Account, scopes: str | None) -> None:
     async with account.store.locked(found.server.issuer):
         found = account.signed_in() or found
         asked = union(found.login.asked, scopes)
-        await asyncio.to_thread(account.store.put, found.server, found.login.model_copy(update={"asked": asked}))
+        await aside(account.store.put, found.server, found.login.model_copy(update={"asked": asked}))
 
 
 async def forget(account: Account, *, but: str | None = None) -> list[SignedIn]:
@@ -49,7 +48,7 @@ async def forget(account: Account, *, but: str | None = None) -> list[SignedIn]:
     dropped = [each for each in account.everywhere() if but is None or not same_issuer(each.server.issuer, but)]
     for each in dropped:
         async with account.store.locked(each.server.issuer):
-            await asyncio.to_thread(account.store.drop, each)
+            await aside(account.store.drop, each)
     return dropped
 
 

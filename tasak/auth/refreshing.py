@@ -1,6 +1,5 @@
 """The tokens of a person's sign-in: renewed with the refresh token, for as long as there is one."""
 
-import asyncio
 from typing import Any
 
 from mcp.shared.auth import OAuthToken
@@ -16,6 +15,7 @@ from tasak.auth.token_requests import refresh_request
 from tasak.errors import NotExecuted, TasakError
 from tasak.inert import one_line
 from tasak.secret import Secret
+from tasak.threads import aside
 
 # What says that this refresh token is worth nothing any more.
 SPENT = "invalid_grant"
@@ -66,7 +66,7 @@ class PersonTokens(RenewedTokens):
 
     async def _put(self, found: SignedIn, **changes: Any) -> None:
         login = found.login.model_copy(update=changes)
-        await asyncio.to_thread(self.account.store.put, found.server, login)
+        await aside(self.account.store.put, found.server, login)
 
 
 async def refreshed(account: Account, found: SignedIn, token: OAuthToken, refresh_token: str) -> OAuthToken:

@@ -17,7 +17,6 @@ from tasak.loop import run_loop
 from tasak.paths import StateDir
 from tasak.plugin import Progress, SignIn
 from tasak.request import Reply, Request
-from tasak.threads import Threads
 
 Result = TypeVar("Result")
 
@@ -84,7 +83,7 @@ class Direct:
                 await self._timed("close", gateway.shut_down())
 
         try:
-            return run_loop(whole(), Threads())
+            return run_loop(whole())
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 

@@ -1,6 +1,5 @@
 """All that TASAK does for a caller, without a protocol around it: the daemon serves it, direct mode calls it."""
 
-import asyncio
 import functools
 import logging
 import os
@@ -30,6 +29,7 @@ from tasak.paths import StateDir
 from tasak.paths import home as home_of_user
 from tasak.plugin import OnProgress, SignIn
 from tasak.request import Reply, Request
+from tasak.threads import aside
 from tasak.transports.mark import Instance
 from tasak.transports.registry import Registry, Transport
 from tasak.transports.tree import survivors
@@ -215,7 +215,7 @@ class Gateway:
     async def connections(self) -> list[dict[str, Any]]:
         """The whole pool, with the processes behind it, then the apps that fail to connect."""
         pool = [diagnosis.describe(connection, self._clock()) for connection in self.manager]
-        return [*await asyncio.to_thread(diagnosis.with_processes, pool), *self.failing]
+        return [*await aside(diagnosis.with_processes, pool), *self.failing]
 
     async def close_connection(self, connection_id: str) -> App:
         """End one connection and wait until its processes are gone.
@@ -293,7 +293,7 @@ class Gateway:
             await self.outcomes.close()
         connections = list(self.manager)
         await self.manager.shut_down()
-        return await asyncio.to_thread(survivors, self.instance) if connections else ()
+        return await aside(survivors, self.instance) if connections else ()
 
     async def _answer(self, app: App, request: Request, on_progress: OnProgress | None) -> Answer:
         call = ToolCall(

@@ -19,7 +19,7 @@ from tasak.core.running_call import CANCEL_GRACE, Answered, End, Run, RunningCal
 from tasak.errors import BadArguments, Busy, NeedsInput, TasakError, from_json
 from tasak.plugin import OnProgress
 from tasak.request import Reply, Request
-from tasak.threads import Threads
+from tasak.threads import Threads, aside
 
 __all__ = ["Answered", "OutcomeBook", "claim_of"]
 
@@ -74,7 +74,7 @@ class OutcomeBook:
             return described(end.claim, self._clock() - end.at, end.ending, end.result)
         if running := self._running.get(call_id):
             return described(running.claim, self._clock() - running.since)
-        return await asyncio.to_thread(known_from, self._journal, call_id)
+        return await aside(known_from, self._journal, call_id)
 
     async def close(self) -> None:
         """Cancel what is under way, and see that written down."""

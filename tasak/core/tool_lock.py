@@ -25,6 +25,7 @@ from tasak.core.tool_diff import NONE, Changes, Lock, compare, difference, listi
 from tasak.core.tool_lock_file import LockFiles
 from tasak.errors import BadConfig, TasakError, ToolChanged
 from tasak.paths import StateDir
+from tasak.threads import aside
 
 # A notice is a header of an HTTP answer, too, and there are clients that take one of 8 KiB at the most.
 SHOWN_LINES = 40
@@ -117,7 +118,7 @@ class ToolLocks:
         """
         if app.on_tool_change == "ignore":
             return NONE
-        changes = await asyncio.to_thread(self._look, app, tools)
+        changes = await aside(self._look, app, tools)
         self._note(app, changes)
         return changes
 
@@ -128,7 +129,7 @@ class ToolLocks:
         """
         if app.on_tool_change != "block" or tool not in tools.changes:
             return
-        found = await asyncio.to_thread(self._compare, app, tools.by_name)
+        found = await aside(self._compare, app, tools.by_name)
         tools.changes = found.changes
         self._note(app, tools.changes)
         if tool in tools.changes:
@@ -152,7 +153,7 @@ class ToolLocks:
         if not tools.changes or (tools.is_told and app.on_tool_change != "block"):
             return ListNews()
         try:
-            return await asyncio.to_thread(self._stands, app, tools)
+            return await aside(self._stands, app, tools)
         except TasakError as problem:
             log.warning("%s: the change of its tools is not told: %s", app.name, problem)
             # What was refused so far still is.
@@ -164,7 +165,7 @@ class ToolLocks:
         Raises:
             BadConfig: that cannot be written.
         """
-        return await asyncio.to_thread(self._accept, app, tools)
+        return await aside(self._accept, app, tools)
 
     async def check(self, app: App, tools: Mapping[str, Tool]) -> LockReport:
         """Compare, and change nothing.
@@ -172,13 +173,13 @@ class ToolLocks:
         Raises:
             BadConfig: what is known cannot be read.
         """
-        return await asyncio.to_thread(self._check, app, tools)
+        return await aside(self._check, app, tools)
 
     async def _told(self, app: App, tools: Tools) -> Sequence[str]:
         if app.on_tool_change == "block":
             return (headline(app, tools.changes),)
         try:
-            return await asyncio.to_thread(self._announce, app, tools.by_name)
+            return await aside(self._announce, app, tools.by_name)
         except TasakError as problem:
             # The call has run: whatever is wrong with the lock, the next list will tell.
             log.warning("%s: the change of its tools is not told: %s", app.name, problem)

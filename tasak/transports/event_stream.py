@@ -3,7 +3,6 @@
 Imports httpx2 and the SDK's types: a thread should pay for it.
 """
 
-import asyncio
 import logging
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -16,6 +15,7 @@ from mcp_types import JSONRPCRequest
 
 from tasak.errors import ConnectFailed, NotExecuted, OutcomeUnknown, ServerError
 from tasak.plugin import AppConfig, Host, Peer
+from tasak.threads import aside
 from tasak.transports.messages import as_text, message_of
 from tasak.transports.pace import HANDLING_EVENT, Pace
 from tasak.transports.reading import Messages
@@ -36,7 +36,7 @@ async def open_peer(app: AppConfig, host: Host) -> "EventStreamPeer":
         SignInNeeded: the server wants to know first who asks.
     """
     async with AsyncExitStack() as stack:
-        site = await asyncio.to_thread(open_site, app, host)
+        site = await aside(open_site, app, host)
         stack.push_async_callback(site.aclose)
         try:
             response = await stack.enter_async_context(site.exchange("GET", STREAM_HEADERS))

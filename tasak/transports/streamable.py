@@ -20,6 +20,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from tasak.errors import TasakError
 from tasak.plugin import AppConfig, Host, Peer
+from tasak.threads import aside
 from tasak.transports.incoming import EVENTS, JSON, Bookmark, Incoming
 from tasak.transports.mailbox import Mailbox
 from tasak.transports.messages import as_text
@@ -38,7 +39,7 @@ Headers = dict[str, str]
 
 
 async def open_peer(app: AppConfig, host: Host) -> "StreamablePeer":
-    return StreamablePeer(await asyncio.to_thread(open_site, app, host))
+    return StreamablePeer(await aside(open_site, app, host))
 
 
 class StreamablePeer(Peer):

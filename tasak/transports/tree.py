@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from tasak.threads import aside
 from tasak.transports import prctl
 from tasak.transports.census import Census, Process, bury, of_this_machine, send
 from tasak.transports.mark import VARIABLE, is_of
@@ -159,7 +160,7 @@ async def looked(look: Callable[[], Found]) -> Found:
         TimeoutError: it took too long.
     """
     async with asyncio.timeout(LOOK_TIMEOUT):
-        return await asyncio.to_thread(look)
+        return await aside(look)
 
 
 def descendants(roots: Iterable[Process], census: Census) -> set[Process]:

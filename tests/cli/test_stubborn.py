@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cli.test_plugins import Site, row_of
-from tests.shell import Shell
+from tests.shell import FAST_APP, Shell
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +36,9 @@ class Session:
             threading.Thread(target=time.sleep, args=(3600,)).start()
         if self.where == "executor":
             asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
+        if self.where == "every thread":
+            for _ in range(100):
+                asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
         return {"content": [{"type": "text", "text": "gone"}]}
 
 @hookimpl
@@ -77,6 +80,7 @@ def site(shell: Shell) -> Site:
         ("task", 0, "gone\n", ""),
         ("thread", 0, "gone\n", ""),
         ("executor", 0, "gone\n", ""),
+        ("every thread", 0, "gone\n", ""),
         ("close", 0, "gone\n", ""),
     ],
 )
@@ -91,6 +95,16 @@ def test_a_call_has_its_end_and_so_has_the_process(shell, site, road, where, sta
     assert (status, stdout) == (done.returncode, done.stdout)
     assert done.stderr.startswith(told)
     assert 0 == stopped.returncode
+
+
+def test_where_a_plugin_has_taken_every_thread_other_apps_go_on(shell, site):
+    site.install("stubborn", STUBBORN)
+    shell.configure({"theirs": {"transport": "stubborn", "where": "every thread"}, "fast": FAST_APP})
+    shell("theirs", "go")
+
+    counted = [shell("fast", "counter").stdout for _ in range(2)]
+
+    assert ["1\n", "2\n"] == counted
 
 
 def test_a_request_that_goes_on_is_blamed(shell, site):

@@ -484,13 +484,14 @@ ROWS = {
         ),
     ),
     "F44": Row(
-        "a plugin raises whatever there is, wherever it may, goes on where it is cancelled, or leaves a thread",
+        "a plugin raises whatever there is, wherever it may, goes on where it is cancelled, or leaves threads",
         "its app fails with the reason, others do not notice",
         (
             f"{PLUGINS}test_a_plugin_that_does_not_load_is_listed_with_the_reason",
             f"{POOL}test_whatever_a_plugin_raises_in_a_request_its_caller_is_told_and_nobody_else_notices",
             f"{POOL}test_whatever_a_plugin_raises_when_it_closes_the_other_connections_are_closed_too",
             f"{STUBBORN}test_a_call_has_its_end_and_so_has_the_process",
+            f"{STUBBORN}test_where_a_plugin_has_taken_every_thread_other_apps_go_on",
         ),
     ),
     "F45": Row(
