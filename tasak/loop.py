@@ -1,8 +1,7 @@
 """A loop for a process that plugins run in: what they leave running keeps it from no end."""
 
 import asyncio
-import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
 from tasak.threads import Threads, keep_ours
@@ -30,21 +29,18 @@ def run_loop(main: Coroutine[Any, Any, Result], *, has_threads: bool = False) ->
     try:
         return runner.run(main)
     finally:
-        if all([loop.run_until_complete(have_ended()), has_ended(ours), has_ended(theirs)]):
-            runner.close()
+        # Not the runner's own end: it starts a thread to wait for the others in, and waits for that one without end.
+        if all([loop.run_until_complete(have_ended()), ours.have_ended(GRACE), theirs.have_ended(GRACE)]):
+            loop.close()
 
 
 async def have_ended() -> bool:
-    """Whether all other tasks have, now that they are cancelled."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
+    """Whether all other tasks have, now that they are cancelled, and what they had left to end."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
-    return not others or not (await asyncio.wait(others, timeout=GRACE))[1]
+    return await end_of(tasks) and await end_of({asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())})
 
 
-def has_ended(threads: Threads) -> bool:
-    """Whether what it has begun is over."""
-    waiting = threading.Thread(target=threads.shutdown, kwargs={"cancel_futures": True}, daemon=True)
-    waiting.start()
-    waiting.join(GRACE)
-    return not waiting.is_alive()
+async def end_of(tasks: Collection[asyncio.Task[Any]]) -> bool:
+    return not tasks or not (await asyncio.wait(tasks, timeout=GRACE))[1]

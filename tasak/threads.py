@@ -5,7 +5,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -45,17 +45,49 @@ class Threads(ThreadPoolExecutor):
     def __init__(self, count: int = WORKERS, *, name: str = "worker") -> None:
         super().__init__(count, thread_name_prefix=name)
         self._count = count
+        self._has_one = False
+        self._lacks_room = False
+        self._is_over = False
+        self._working: set[Future[Any]] = set()
 
     def submit(self, work: Callable[..., Result], /, *given: Any, **how: Any) -> Future[Result]:
+        """
+        Raises:
+            RuntimeError: there is no thread, and none can be started; or it is shut down.
+        """
         waking = Waking[Result]()
-        super().submit(waking.run, partial(work, *given, **how))
+        self._working.add(waking)
+        waking.add_done_callback(self._working.discard)
+        try:
+            super().submit(waking.run, partial(work, *given, **how))
+            self._has_one = True
+        except RuntimeError:
+            if self._is_over or not self._has_one:
+                self._working.discard(waking)
+                raise
+            # One more cannot be started; the work waits for those that are there.
+            self._lacks_room = True
         return waking
 
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._is_over = True
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+    def have_ended(self, seconds: float) -> bool:
+        """Whether what they had begun is over; the rest is not begun any more."""
+        self.shutdown(wait=False)
+        for each in list(self._working):
+            each.cancel()
+        return not wait(list(self._working), timeout=seconds).not_done
+
     def start(self) -> None:
-        """Have them all there; returns when they are."""
+        """Have them all there, or as many as there is room for; returns when they are."""
         there = threading.Barrier(self._count + 1)
         for _ in range(self._count):
             self.submit(there.wait)
+            if self._lacks_room:
+                there.abort()
+                return
         there.wait()
 
 

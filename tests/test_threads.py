@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -94,6 +96,22 @@ def test_work_that_is_given_up_before_its_turn_is_not_done(threads):
     assert ["next"] == done
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its limit of addresses")
+def test_where_there_is_room_for_a_few_of_them_those_do_the_work():
+    script = """
+from threading import active_count
+from tasak.threads import Threads
+threads = Threads(500)
+threads.start()
+print(1 < active_count() < 500, threads.submit(str.lower, "DONE").result(20))
+"""
+    with_few_addresses = ["sh", "-c", 'ulimit -v 500000 && exec "$@"', "sh", sys.executable, "-c", script]
+
+    done = subprocess.run(with_few_addresses, timeout=PATIENCE, capture_output=True, text=True, check=False)
+
+    assert ("True done\n", "") == (done.stdout, done.stderr)
+
+
 def test_once_they_are_started_no_work_starts_another(threads):
     threads.start()
     before = threading.active_count()
@@ -103,3 +121,19 @@ def test_once_they_are_started_no_work_starts_another(threads):
     assert before == threading.active_count()
     go_on.set()
     assert [True] * 5 == [each.result(PATIENCE) for each in working]
+
+
+def test_at_the_end_what_waits_is_given_up_and_what_has_begun_is_waited_for_in_vain_no_longer_than_said(threads):
+    go_on = threading.Event()
+    done: list[str] = []
+    held_up = [threads.submit(go_on.wait, PATIENCE) for _ in range(2)]
+    waiting = threads.submit(done.append, "waiting")
+
+    assert not threads.have_ended(0.01)
+    assert waiting.cancelled()
+    go_on.set()
+    assert threads.have_ended(PATIENCE)
+    assert [True, True] == [each.result() for each in held_up]
+    assert [] == done
+    with pytest.raises(RuntimeError, match="shutdown"):
+        threads.submit(done.append, "late")

@@ -20,6 +20,9 @@ from tasak.wire import CONTINUE_TIMEOUT, LOG_LEVEL_VARIABLE, TREE_VARIABLE
 # A cold start on a busy machine; others wait as long for whoever is starting.
 START_TIMEOUT = 15.0
 
+# glibc sets 64 MiB of addresses aside for each thread that allocates, which do not fit into a usual `ulimit -v`.
+FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
+
 # What a daemon says of itself on the pipe that its starter waits on.
 READY = b"tasak: ready\n"
 
@@ -209,7 +212,7 @@ def spawn(state: StateDir, log_level: str | None) -> socket.socket:
 def environment(log_level: str | None) -> dict[str, str]:
     """The caller's, less the mark of a daemon's children."""
     inherited = {name: value for name, value in os.environ.items() if name != TREE_VARIABLE}
-    return inherited | ({LOG_LEVEL_VARIABLE: log_level} if log_level else {})
+    return {**FEW_ARENAS, **inherited, **({LOG_LEVEL_VARIABLE: log_level} if log_level else {})}
 
 
 def until_ready(pipe: int) -> bytes:

@@ -227,6 +227,16 @@ def test_it_has_the_environment_of_who_started_it_but_for_the_mark_of_another_da
     assert "TASAK_TREE" not in env
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its limit of addresses")
+@pytest.mark.parametrize("kib", [1_000_000, pytest.param(500_000, marks=pytest.mark.slow)])
+def test_it_starts_and_serves_where_the_addresses_of_a_process_are_few(shell, kib):
+    shell.configure({"fast": FAST_APP})
+
+    counted = [shell.script(f"ulimit -v {kib} && tasak fast counter") for _ in range(2)]
+
+    assert [("1\n", ""), ("2\n", "")] == [(done.stdout, done.stderr) for done in counted]
+
+
 def test_it_stands_apart_from_who_started_it(started):
     pid = started.daemon.pid
 
