@@ -6,12 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 # As many as asyncio has on two cores.
 WORKERS = 6
+
+# Seconds for all to be there; one that is lost on the way is not waited for.
+START_PATIENCE = 5.0
 
 # Seconds from one try to wake whoever waits to the next.
 PAUSE = 0.02
@@ -82,13 +86,14 @@ class Threads(ThreadPoolExecutor):
 
     def start(self) -> None:
         """Have them all there, or as many as there is room for; returns when they are."""
-        there = threading.Barrier(self._count + 1)
+        there = threading.Barrier(self._count + 1, timeout=START_PATIENCE)
         for _ in range(self._count):
             self.submit(there.wait)
             if self._lacks_room:
                 there.abort()
                 return
-        there.wait()
+        with suppress(threading.BrokenBarrierError):
+            there.wait()
 
 
 def persist(call: Callable[[Future[Result]], object], done: Future[Result]) -> None:

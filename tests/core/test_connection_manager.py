@@ -445,6 +445,7 @@ async def test_that_state_is_lost_is_told_with_the_first_answer_whoever_has_open
     given_up = asyncio.create_task(pool.call(app, "sleep", seconds=60))
     await until(lambda: bool(only(pool.manager).calls))
     given_up.cancel()
+    await asyncio.wait([given_up])
     marks = [(await pool.call(app, "counter")).mark for _ in range(2)]
 
     assert ["restarted", "warm"] == marks
